@@ -1,0 +1,39 @@
+# tests/test_NAME.c: a unit test, linked to scratch.c. tests/mount_NAME.c: a test on a real mount, linked to every other
+# tests/*.c.
+# tests/NAME.sh: a unit test that drives the built binary, $COPPICE.
+function(coppice_test source label timeout)
+    get_filename_component(name ${source} NAME_WE)
+    get_filename_component(extension ${source} EXT)
+    if(extension STREQUAL ".c")
+        add_executable(${name} ${source})
+        set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+        target_link_libraries(${name} PRIVATE coppice-core PkgConfig::CMOCKA ${ARGN})
+        add_test(NAME ${name} COMMAND ${name})
+        if(TARGET coppice)
+            add_dependencies(${name} coppice)
+        endif()
+    else()
+        add_test(NAME ${name} COMMAND ${source})
+    endif()
+    set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout}
+        ENVIRONMENT COPPICE=${CMAKE_BINARY_DIR}/coppice)
+endfunction()
+
+file(GLOB unit_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/test_*.c ${CMAKE_SOURCE_DIR}/tests/*.sh)
+file(GLOB mount_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/mount_*.c)
+file(GLOB harness_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*.c)
+list(FILTER harness_sources EXCLUDE REGEX "/(test|mount)_[^/]*$")
+
+add_library(coppice-scratch STATIC ${CMAKE_SOURCE_DIR}/tests/scratch.c)
+target_link_libraries(coppice-scratch PUBLIC coppice-core PkgConfig::CMOCKA)
+foreach(source IN LISTS unit_sources)
+    coppice_test(${source} unit 60 coppice-scratch)
+endforeach()
+
+add_library(coppice-harness STATIC ${harness_sources})
+target_link_libraries(coppice-harness PUBLIC coppice-core PkgConfig::CMOCKA)
+foreach(source IN LISTS mount_sources)
+    coppice_test(${source} mount 120 coppice-harness)
+    get_filename_component(name ${source} NAME_WE)
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
+endforeach()

@@ -1,0 +1,95 @@
+/* db: SQLite for the rest of the program, which never sees sqlite3.h.
+ *
+ * Every function that can fail returns 0 or a negative errno; what SQLite said
+ * is kept and read with db_message(). SQLITE_FULL is -ENOSPC, SQLITE_BUSY and
+ * SQLITE_LOCKED -EBUSY, SQLITE_CORRUPT and SQLITE_NOTADB -EIO, SQLITE_CONSTRAINT
+ * -EINVAL (-EEXIST for UNIQUE and PRIMARY KEY), SQLITE_READONLY -EROFS, an I/O
+ * error the errno behind it, SQLITE_NOMEM -ENOMEM. None is ever -ENOENT except a database
+ * file that is not there.
+ *
+ * A connection is used by one thread at a time: whoever owns it brings the
+ * lock. Opening the same file twice in one process is allowed only through
+ * this module (SQLite itself then minds POSIX locks, see sqlite.org/howtocorrupt.html 2.2). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct db;
+typedef struct sqlite3_stmt db_stmt; /* an opaque prepared statement */
+
+enum db_mode {
+    DB_READ,   /* an existing file, for reading */
+    DB_WRITE,  /* an existing file, for reading and writing */
+    DB_CREATE, /* as DB_WRITE; made when it is not there */
+};
+
+/* Opens `path` with the project's settings: WAL (kept on close, never checkpointed behind the caller's
+ * back: see db_checkpoint), page_size 4096, secure_delete off, foreign keys on, synchronous=NORMAL (a
+ * commit is in the WAL file but not yet on the disk: see db_sync), temp_store memory, busy timeout 5 s. */
+int db_open(struct db **ret_db, const char *path, enum db_mode mode);
+
+/* A file that is never written again (an image's index): no WAL, no locks (immutable=1). */
+int db_open_immutable(struct db **ret_db, const char *path);
+
+/* Finalizes every statement prepared on it. NULL is allowed. */
+void db_close(struct db *db);
+static inline void db_close_cleanup(struct db **db) { db_close(*db); }
+#define _cleanup_db_ __attribute__((cleanup(db_close_cleanup)))
+
+/* SQLite's words for the last failure on this connection; valid until the next call. */
+const char *db_message(struct db *db);
+
+/* Runs statements without binds or results. */
+int db_exec(struct db *db, const char *sql);
+
+/* Prepares one statement; it belongs to the connection, which finalizes it on close. */
+int db_prepare(struct db *db, db_stmt **ret_statement, const char *sql);
+
+/* Finalizes a statement before its connection closes. NULL is allowed. */
+void db_finish(db_stmt *statement);
+static inline void db_finish_cleanup(db_stmt **statement) { db_finish(*statement); }
+#define _cleanup_stmt_ __attribute__((cleanup(db_finish_cleanup)))
+
+/* Binds are by name, ":ino". Text and blobs must stay valid until the statement is reset.
+ * An unknown name is a programming error and aborts. db_bind_text with NULL binds NULL. */
+void db_bind_int(db_stmt *statement, const char *name, int64_t value);
+void db_bind_text(db_stmt *statement, const char *name, const char *value);
+void db_bind_blob(db_stmt *statement, const char *name, const void *data, size_t size);
+void db_bind_null(db_stmt *statement, const char *name);
+
+/* 1: a row; 0: no more rows; negative errno. After 0 or an error the statement is already reset. */
+int db_step(db_stmt *statement);
+
+/* Runs a statement that returns no rows, then resets it. */
+int db_run(db_stmt *statement);
+
+/* Gives up the remaining rows. Harmless on a statement at rest. */
+void db_reset(db_stmt *statement);
+
+/* Columns of the current row, from 0. Text and blobs live until the next step or reset. */
+int64_t db_int(db_stmt *statement, int column);
+const char *db_text(db_stmt *statement, int column); /* NULL for NULL */
+const void *db_blob(db_stmt *statement, int column, size_t *ret_size);
+bool db_is_null(db_stmt *statement, int column);
+
+/* Rows changed by the last INSERT, UPDATE or DELETE on this connection. */
+int64_t db_changes(struct db *db);
+
+/* PRAGMA data_version: changes when another connection has changed the file. */
+int db_data_version(struct db *db, int64_t *ret_version);
+
+/* fsync of the WAL file: what was committed before the call outlives a power cut. The one call that may
+ * run in a thread of its own while another uses the connection. */
+int db_sync(struct db *db);
+
+/* Moves the WAL's content into the database file without waiting for anyone (PASSIVE).
+ * *ret_pages: pages in the WAL, *ret_left: those not yet moved. Either may be NULL. */
+int db_checkpoint(struct db *db, int *ret_pages, int *ret_left);
+
+/* Pages in the WAL after the last commit on this connection (sqlite3_wal_hook); 0 before the first. */
+int db_wal_pages(struct db *db);
+
+/* Copies the whole database into a new file by SQLite's backup API. */
+int db_copy(struct db *from, const char *to_path);
