@@ -1,0 +1,210 @@
+#include "chunk.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "content.h"
+#include "fdcache.h"
+#include "io.h"
+#include "log.h"
+
+#define MAP_CHUNKS 32 /* read at a time */
+#define SECTOR 512
+
+static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+/* A run of bytes with one source. */
+struct piece {
+    uint64_t start, end;
+    enum { PIECE_OWN, PIECE_IMAGE } kind; /* own: the object, or zeros without one */
+};
+
+/* Part of a file's map: chunks in order, of which the first ends after the offset asked for. */
+struct map {
+    struct delta_chunk chunks[MAP_CHUNKS];
+    size_t count, next;
+    bool more;
+};
+
+static int map_load(struct view *v, const struct inode *inode, uint64_t offset, struct map *map)
+{
+    struct delta *d;
+    int r = 0;
+
+    map->count = map->next = 0;
+    map->more = false;
+    if (!inode->row.chunked) return 0;
+    if (!inode->stored) {
+        map->chunks[map->count++] = (struct delta_chunk){.end = inode->row.size};
+        return 0;
+    }
+    d = view_lock(v);
+    while (map->count < MAP_CHUNKS) {
+        struct delta_chunk *c = &map->chunks[map->count];
+
+        r = delta_next_chunk(d, inode->row.ino, offset, c);
+        if (r <= 0) break;
+        offset = c->end;
+        map->count++;
+    }
+    view_unlock(d);
+    map->more = map->count == MAP_CHUNKS;
+    return r < 0 ? r : 0;
+}
+
+/* The run that begins at `offset`, cut at `end`. */
+static int map_piece(struct view *v, const struct inode *inode, struct map *map, uint64_t offset, uint64_t end,
+                     struct piece *ret)
+{
+    const struct delta_chunk *c;
+
+    while (map->next < map->count && map->chunks[map->next].end <= offset) map->next++;
+    if (map->next == map->count && map->more) {
+        int r = map_load(v, inode, offset, map);
+
+        if (r < 0) return r;
+    }
+    *ret = (struct piece){offset, end, PIECE_OWN};
+    if (map->next == map->count) return 0;
+    c = &map->chunks[map->next];
+    if (c->source != 0) {
+        log_error("node %s: inode %llu: chunk of unknown source %llu", v->serial, (unsigned long long)inode->row.ino,
+                  (unsigned long long)c->source);
+        return -EIO;
+    }
+    if (c->start > offset) ret->end = min(end, c->start);
+    else *ret = (struct piece){offset, min(end, c->end), PIECE_IMAGE};
+    return 0;
+}
+
+static int read_own(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
+{
+    struct fdcache_entry *entry;
+    ssize_t n = 0;
+
+    if (inode->row.object > 0) {
+        int fd = view_open_object(v, inode->row.object, &entry);
+
+        if (fd < 0) return fd;
+        n = io_pread(fd, buffer, size, offset);
+        fdcache_put(v->shared->files, entry);
+        if (n < 0) return n;
+    }
+    memset(buffer + n, 0, size - n);
+    return 0;
+}
+
+static int read_image(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
+{
+    struct fdcache_entry *entry;
+    int fd = view_open_image_file(v, inode->row.image_ino, &entry);
+    ssize_t n;
+
+    if (fd < 0) return fd;
+    n = io_pread(fd, buffer, size, offset);
+    fdcache_put(v->shared->files, entry);
+    if (n < 0) return n;
+    return (size_t)n == size ? 0 : -EIO;
+}
+
+int chunk_read_row(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
+{
+    char row[CONTENT_ROW_MAX];
+    struct delta *d = view_lock(v);
+    size_t length = 0;
+    int r = delta_get_content(d, inode->row.ino, row, sizeof(row), &length);
+
+    view_unlock(d);
+    if (r < 0) return r;
+    if (r == 0 || length > sizeof(row) || length != inode->row.size) {
+        log_error("node %s: inode %llu: its contents do not have its size", v->serial,
+                  (unsigned long long)inode->row.ino);
+        return -EIO;
+    }
+    memcpy(buffer, row + offset, size);
+    return 0;
+}
+
+int chunk_gather(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
+{
+    uint64_t end = offset + size;
+    struct map map;
+    int r;
+
+    if (inode->row.object == DELTA_IN_ROW) return chunk_read_row(v, inode, buffer, size, offset);
+    r = map_load(v, inode, offset, &map);
+    while (r == 0 && offset < end) {
+        struct piece p;
+
+        r = map_piece(v, inode, &map, offset, end, &p);
+        if (r < 0) break;
+        r = (p.kind == PIECE_IMAGE ? read_image : read_own)(v, inode, buffer, p.end - p.start, offset);
+        buffer += p.end - p.start;
+        offset = p.end;
+    }
+    return r;
+}
+
+/* The first data (or hole) of one source in [offset, end), or end. */
+static off_t seek_in(int fd, uint64_t offset, uint64_t end, int whence)
+{
+    off_t found = lseek(fd, offset, whence);
+
+    if (found < 0 && errno != ENXIO) return -errno;
+    if (found < 0) return whence == SEEK_HOLE ? offset : end; /* behind the end of the object all is hole */
+    return min(found, end);
+}
+
+static off_t seek_piece(struct view *v, const struct inode *inode, const struct piece *p, int whence)
+{
+    struct fdcache_entry *entry;
+    off_t found;
+    int fd;
+
+    if (p->kind == PIECE_OWN && inode->row.object <= 0) return whence == SEEK_HOLE ? p->start : p->end;
+    fd = p->kind == PIECE_IMAGE ? view_open_image_file(v, inode->row.image_ino, &entry)
+                                : view_open_object(v, inode->row.object, &entry);
+    if (fd < 0) return fd;
+    found = seek_in(fd, p->start, p->end, whence);
+    fdcache_put(v->shared->files, entry);
+    return found;
+}
+
+off_t chunk_seek(struct view *v, const struct inode *inode, uint64_t offset, int whence)
+{
+    uint64_t end = inode->row.size;
+    struct map map;
+    int r;
+
+    if (offset >= end) return -ENXIO;
+    if (inode->row.object == DELTA_IN_ROW) return whence == SEEK_DATA ? offset : end;
+    r = map_load(v, inode, offset, &map);
+    while (r == 0 && offset < end) {
+        struct piece p;
+        off_t found;
+
+        r = map_piece(v, inode, &map, offset, end, &p);
+        if (r < 0) return r;
+        found = seek_piece(v, inode, &p, whence);
+        if (found < 0 || found < (off_t)p.end) return found;
+        offset = p.end;
+    }
+    if (r < 0) return r;
+    return whence == SEEK_HOLE ? (off_t)end : -ENXIO;
+}
+
+int chunk_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks)
+{
+    uint64_t bytes = 0;
+    struct map map;
+    int r = map_load(v, inode, 0, &map);
+
+    while (r == 0 && map.count > 0) {
+        for (size_t i = 0; i < map.count; i++) bytes += map.chunks[i].end - map.chunks[i].start;
+        if (!map.more) break;
+        r = map_load(v, inode, map.chunks[map.count - 1].end, &map);
+    }
+    *ret_blocks = min((bytes + SECTOR - 1) / SECTOR, image_inode(v->image, inode->row.image_ino)->blocks);
+    return r;
+}

@@ -1,0 +1,467 @@
+#include "commit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "db.h"
+#include "io.h"
+#include "log.h"
+
+/* A WAL of this many pages is moved into the database; one that long stays on the disk and is used again. */
+#define CHECKPOINT_PAGES 4096
+
+struct commit_batch {
+    int references; /* guarded by commit.state_lock */
+    int error;      /* set once, before `written` */
+    bool written;   /* or given up: see error */
+    uint64_t sequence;
+};
+
+struct object_list {
+    uint64_t *ids;
+    size_t count, room;
+};
+
+struct commit {
+    struct db *db;
+    int objects_fd;
+    char *name;
+
+    pthread_mutex_t lock; /* guards db and the fields up to the next mutex */
+    db_stmt *begin, *commit, *rollback, *savepoint, *keep, *undo;
+    struct commit_batch *batch;   /* the open transaction's, NULL between transactions */
+    uint64_t sequence;            /* of the newest batch */
+    struct object_list needed;    /* contents to be on the disk before the open batch is written */
+    struct object_list dropped;   /* objects that the open batch ends */
+    size_t needed_before, dropped_before; /* lengths when the running operation began */
+    struct object_list doomed;    /* objects that written batches ended: unlinked once those are durable */
+    bool new_names;               /* the open or a written batch made objects */
+    int64_t since;                /* when the oldest batch that is not durable began */
+
+    pthread_mutex_t state_lock; /* guards the fields below and the batches' references; taken last */
+    pthread_cond_t changed;
+    bool leading;               /* somebody is making batches durable */
+    uint64_t written, durable;  /* sequence up to which batches are */
+    int broken;                 /* negative errno once an fsync failed */
+};
+
+static int64_t seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+static int object_list_add(struct object_list *list, uint64_t id)
+{
+    for (size_t i = list->count; i > 0 && i + 8 > list->count; i--)
+        if (list->ids[i - 1] == id) return 0;
+    if (list->count == list->room) {
+        size_t room = list->room ? list->room * 2 : 16;
+        uint64_t *ids = reallocarray(list->ids, room, sizeof(*ids));
+
+        if (!ids) return -ENOMEM;
+        list->ids = ids;
+        list->room = room;
+    }
+    list->ids[list->count++] = id;
+    return 0;
+}
+
+static int object_list_move(struct object_list *to, struct object_list *from)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        int r = object_list_add(to, from->ids[i]);
+
+        if (r < 0) return r;
+    }
+    from->count = 0;
+    return 0;
+}
+
+static struct object_list object_list_take(struct object_list *list)
+{
+    struct object_list taken = *list;
+
+    *list = (struct object_list){0};
+    return taken;
+}
+
+static void object_name(char name[24], uint64_t id)
+{
+    snprintf(name, 24, "%llu", (unsigned long long)id);
+}
+
+int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const char *name)
+{
+    struct commit *c = calloc(1, sizeof(*c));
+    const struct {
+        db_stmt **statement;
+        const char *sql;
+    } statements[] = {{&c->begin, "BEGIN"},          {&c->commit, "COMMIT"},     {&c->rollback, "ROLLBACK"},
+                      {&c->savepoint, "SAVEPOINT op"}, {&c->keep, "RELEASE op"}, {&c->undo, "ROLLBACK TO op"}};
+
+    if (!c) return -ENOMEM;
+    c->db = db;
+    c->objects_fd = objects_fd;
+    c->name = io_format("%s", name);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_mutex_init(&c->state_lock, NULL);
+    pthread_cond_init(&c->changed, NULL);
+    for (size_t i = 0; i < sizeof(statements) / sizeof(*statements); i++) {
+        int r = db_prepare(db, statements[i].statement, statements[i].sql);
+
+        if (r < 0) {
+            commit_free(c);
+            return r;
+        }
+    }
+    *ret_commit = c;
+    return 0;
+}
+
+void commit_free(struct commit *c)
+{
+    if (!c) return;
+    commit_sync(c);
+    pthread_mutex_destroy(&c->lock);
+    pthread_mutex_destroy(&c->state_lock);
+    pthread_cond_destroy(&c->changed);
+    free(c->needed.ids);
+    free(c->dropped.ids);
+    free(c->doomed.ids);
+    free(c->name);
+    free(c);
+}
+
+void commit_lock(struct commit *c)
+{
+    pthread_mutex_lock(&c->lock);
+}
+
+void commit_unlock(struct commit *c)
+{
+    pthread_mutex_unlock(&c->lock);
+}
+
+static int broken(struct commit *c)
+{
+    pthread_mutex_lock(&c->state_lock);
+    int r = c->broken;
+    pthread_mutex_unlock(&c->state_lock);
+    return r;
+}
+
+static void batch_unref(struct commit *c, struct commit_batch *batch)
+{
+    pthread_mutex_lock(&c->state_lock);
+    bool last = --batch->references == 0;
+    pthread_mutex_unlock(&c->state_lock);
+    if (last) free(batch);
+}
+
+static struct commit_batch *batch_ref(struct commit *c, struct commit_batch *batch)
+{
+    pthread_mutex_lock(&c->state_lock);
+    batch->references++;
+    pthread_mutex_unlock(&c->state_lock);
+    return batch;
+}
+
+/* The open batch is over, for good or ill. Lock held. */
+static void batch_close(struct commit *c, int error)
+{
+    struct commit_batch *batch = c->batch;
+
+    c->batch = NULL;
+    pthread_mutex_lock(&c->state_lock);
+    batch->error = error;
+    batch->written = true;
+    c->written = batch->sequence;
+    pthread_mutex_unlock(&c->state_lock);
+    batch_unref(c, batch);
+}
+
+static void batch_fail(struct commit *c, int error)
+{
+    db_run(c->rollback); /* fails where SQLite has rolled back by itself, which is as good */
+    c->dropped.count = 0;
+    c->needed.count = 0;
+    batch_close(c, error);
+}
+
+static int batch_open(struct commit *c)
+{
+    struct commit_batch *batch = calloc(1, sizeof(*batch));
+    int r;
+
+    if (!batch) return -ENOMEM;
+    r = db_run(c->begin);
+    if (r < 0) {
+        free(batch);
+        return r;
+    }
+    batch->references = 1;
+    batch->sequence = ++c->sequence;
+    c->batch = batch;
+    if (!c->since) c->since = seconds();
+    return 0;
+}
+
+int commit_begin(struct commit *c)
+{
+    int r;
+
+    commit_lock(c);
+    r = broken(c);
+    if (r == 0 && !c->batch) r = batch_open(c);
+    if (r == 0) r = db_run(c->savepoint);
+    c->needed_before = c->needed.count;
+    c->dropped_before = c->dropped.count;
+    if (r < 0) commit_unlock(c);
+    return r;
+}
+
+static int undo(struct commit *c)
+{
+    int r = db_run(c->undo);
+
+    c->needed.count = c->needed_before;
+    c->dropped.count = c->dropped_before;
+    return r < 0 ? r : db_run(c->keep);
+}
+
+int commit_end(struct commit *c, int error, struct commit_batch **ret_batch)
+{
+    int r = error;
+
+    if (r < 0 && undo(c) < 0) batch_fail(c, r);
+    if (r == 0 && (r = db_run(c->keep)) < 0) batch_fail(c, r);
+    if (r == 0) *ret_batch = batch_ref(c, c->batch);
+    commit_unlock(c);
+    return r;
+}
+
+int commit_needs_object(struct commit *c, uint64_t object)
+{
+    return object_list_add(&c->needed, object);
+}
+
+void commit_adds_object(struct commit *c)
+{
+    c->new_names = true;
+}
+
+int commit_drops_object(struct commit *c, uint64_t object)
+{
+    return object_list_add(&c->dropped, object);
+}
+
+/* COMMIT into the WAL. Lock held, a batch open. */
+static int write_batch(struct commit *c)
+{
+    int r = object_list_move(&c->doomed, &c->dropped);
+
+    if (r == 0) r = db_run(c->commit);
+    if (r < 0) {
+        log_error("%s: changes could not be committed: %s", c->name, log_reason(r));
+        batch_fail(c, r);
+        return r;
+    }
+    batch_close(c, 0);
+    return 0;
+}
+
+int commit_object(int object_fd, bool metadata)
+{
+    return (metadata ? fsync(object_fd) : fdatasync(object_fd)) < 0 ? -errno : 0;
+}
+
+/* Without the lock: other operations of the node go on meanwhile. An object that is gone needs nothing. */
+static int sync_objects(struct commit *c, struct object_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        char name[24];
+        int r;
+
+        object_name(name, list->ids[i]);
+        _cleanup_close_ int fd = openat(c->objects_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0) {
+            if (errno == ENOENT) continue;
+            return -errno;
+        }
+        r = commit_object(fd, false);
+        if (r < 0) return r;
+    }
+    return 0;
+}
+
+static int sync_needed(struct commit *c)
+{
+    /* New ones may come while the lock is not held: a few rounds, then what is left under it. */
+    for (int round = 0; round < 3 && c->needed.count; round++) {
+        struct object_list list = object_list_take(&c->needed);
+        int r;
+
+        commit_unlock(c);
+        r = sync_objects(c, &list);
+        free(list.ids);
+        commit_lock(c);
+        if (r < 0) return r;
+    }
+    if (c->needed.count == 0) return 0;
+    int r = sync_objects(c, &c->needed);
+    c->needed.count = 0;
+    return r;
+}
+
+static void unlink_objects(struct commit *c, struct object_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        char name[24];
+
+        object_name(name, list->ids[i]);
+        if (unlinkat(c->objects_fd, name, 0) < 0 && errno != ENOENT)
+            log_warning("%s: object %s could not be removed: %s", c->name, name, log_reason(errno));
+    }
+}
+
+/* One round of the leader: everything executed so far becomes durable. *ret_sequence: up to where. */
+static int make_durable(struct commit *c, uint64_t *ret_sequence)
+{
+    struct object_list doomed = {0};
+    bool new_names;
+    int r;
+
+    commit_lock(c);
+    r = sync_needed(c);
+    if (r == 0 && c->batch) write_batch(c); /* its failure is its members' affair */
+    doomed = object_list_take(&c->doomed);
+    new_names = c->new_names;
+    c->new_names = false;
+    *ret_sequence = c->batch ? c->batch->sequence - 1 : c->sequence;
+    c->since = 0;
+    commit_unlock(c);
+
+    if (r == 0 && new_names && fsync(c->objects_fd) < 0) r = -errno;
+    if (r == 0) r = db_sync(c->db);
+    if (r == 0) unlink_objects(c, &doomed);
+    if (r < 0) log_error("%s: sync failed, no more changes are taken: %s", c->name, log_reason(r));
+    free(doomed.ids);
+    return r;
+}
+
+/* state_lock held, before and after. */
+static void lead(struct commit *c)
+{
+    uint64_t sequence = 0;
+    int r;
+
+    c->leading = true;
+    pthread_mutex_unlock(&c->state_lock);
+    r = make_durable(c, &sequence);
+    pthread_mutex_lock(&c->state_lock);
+    c->leading = false;
+    if (r < 0) c->broken = r;
+    else if (sequence > c->durable) c->durable = sequence;
+    pthread_cond_broadcast(&c->changed);
+}
+
+static int wait_for(struct commit *c, uint64_t sequence)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&c->state_lock);
+    while (c->durable < sequence && (r = c->broken) == 0) {
+        if (c->leading) pthread_cond_wait(&c->changed, &c->state_lock);
+        else lead(c);
+    }
+    pthread_mutex_unlock(&c->state_lock);
+    return r;
+}
+
+int commit_wait(struct commit *c, struct commit_batch *batch)
+{
+    int r = wait_for(c, batch->sequence);
+
+    if (batch->error < 0) r = batch->error; /* set before durable passed it */
+    batch_unref(c, batch);
+    return r;
+}
+
+int commit_flush(struct commit *c, struct commit_batch *batch)
+{
+    int r;
+
+    commit_lock(c);
+    if (c->batch == batch) write_batch(c);
+    r = batch->error;
+    commit_unlock(c);
+    batch_unref(c, batch);
+    return r;
+}
+
+void commit_release(struct commit *c, struct commit_batch *batch)
+{
+    if (batch) batch_unref(c, batch);
+}
+
+int commit_sync(struct commit *c)
+{
+    uint64_t sequence;
+
+    commit_lock(c);
+    sequence = c->sequence;
+    commit_unlock(c);
+    return wait_for(c, sequence);
+}
+
+bool commit_pending(struct commit *c, int64_t *ret_since)
+{
+    commit_lock(c);
+    *ret_since = c->since;
+    commit_unlock(c);
+    return *ret_since != 0;
+}
+
+/* The bulk goes over a connection of its own while operations run; what they add meanwhile follows under the lock.
+ * Only a WAL moved to its last frame is used again from its start. */
+int commit_checkpoint(struct commit *c, const char *db_path)
+{
+    _cleanup_db_ struct db *other = NULL;
+    int r = 0;
+
+    commit_lock(c);
+    bool due = db_wal_pages(c->db) >= CHECKPOINT_PAGES;
+    commit_unlock(c);
+    if (!due) return 0;
+    r = db_open(&other, db_path, DB_WRITE);
+    if (r == 0) r = db_checkpoint(other, NULL, NULL);
+    if (r < 0) return r;
+    commit_lock(c);
+    if (c->batch) r = write_batch(c);
+    if (r == 0) r = db_checkpoint(c->db, NULL, NULL);
+    commit_unlock(c);
+    return r;
+}
+
+int commit_rename(int dir_fd, const char *from, const char *to)
+{
+    _cleanup_close_ int fd = openat(dir_fd, from, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0 || fsync(fd) < 0) return -errno;
+    if (renameat(dir_fd, from, dir_fd, to) < 0) return -errno;
+    return fsync(dir_fd) < 0 ? -errno : 0;
+}
+
+int commit_publish(int parent_fd, const char *from, const char *to)
+{
+    if (syncfs(parent_fd) < 0) return -errno;
+    if (renameat(parent_fd, from, parent_fd, to) < 0) return -errno;
+    return fsync(parent_fd) < 0 ? -errno : 0;
+}

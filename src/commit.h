@@ -1,0 +1,67 @@
+/* commit: the one module that decides what reaches the disk, and in which order (DESIGN.md, "Durability").
+ *
+ * Operations of one node run one at a time inside a shared transaction, a batch; each is a savepoint, so that it
+ * happens wholly or not at all. A batch is first written (COMMIT into the WAL, which outlives the daemon), then made
+ * durable (it outlives a power cut): contents that its rows speak of, names of new objects, then the WAL. Whoever
+ * waits first leads for all who wait; while it waits for the disk the next batch fills. Objects that no row speaks
+ * of any more are unlinked when that is durable, never before. */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct db;
+struct commit;
+
+/* A claim on the batch an operation went into; given back by commit_flush(), commit_wait() or commit_release(). */
+struct commit_batch;
+
+/* `db` and `objects_fd` (the directory of the node's objects) are borrowed; `name` is for messages. */
+int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const char *name);
+
+/* Makes everything durable, then frees. */
+void commit_free(struct commit *commit);
+
+/* The lock of the node's database: whoever holds it may use the connection, its statements and what view.h says it
+ * guards. For reading: */
+void commit_lock(struct commit *commit);
+void commit_unlock(struct commit *commit);
+
+/* Begins an operation that writes: takes the lock and opens a savepoint. On failure the lock is not held; -EIO after an fsync failed:
+ * nobody knows what is on the disk then, so nothing more is written. */
+int commit_begin(struct commit *commit);
+
+/* Ends it: keeps what it did when `error` is 0, else undoes it; gives up the lock. Returns `error`, or what went wrong now;
+ * *ret_batch is set when the result is 0. */
+int commit_end(struct commit *commit, int error, struct commit_batch **ret_batch);
+
+/* Between begin and end: the batch speaks of bytes in this object that must be on the disk before its rows are;
+ * the batch makes this object's name; the batch ends its use. */
+int commit_needs_object(struct commit *commit, uint64_t object);
+void commit_adds_object(struct commit *commit);
+int commit_drops_object(struct commit *commit, uint64_t object);
+
+/* Returns when the batch is written: -ENOSPC or another errno when it could not be, and is undone. */
+int commit_flush(struct commit *commit, struct commit_batch *batch);
+/* Returns when the batch is durable. */
+int commit_wait(struct commit *commit, struct commit_batch *batch);
+void commit_release(struct commit *commit, struct commit_batch *batch);
+
+/* Makes durable all that was executed before the call. */
+int commit_sync(struct commit *commit);
+
+/* fdatasync(2) of an object's contents, or fsync(2) with `metadata`. */
+int commit_object(int object_fd, bool metadata);
+
+/* Something was executed that is not durable yet, at the latest since *ret_since (CLOCK_MONOTONIC seconds). */
+bool commit_pending(struct commit *commit, int64_t *ret_since);
+
+/* Keeps the WAL from growing: moves it into the database file when it is long, for the most part without the lock. */
+int commit_checkpoint(struct commit *commit, const char *db_path);
+
+/* A finished file gets its name: it and the directory are synced around the rename. */
+int commit_rename(int dir_fd, const char *from, const char *to);
+
+/* A finished tree gets its name: its whole file system is synced, `from` renamed to `to` within parent_fd, and the parent synced. */
+int commit_publish(int parent_fd, const char *from, const char *to);

@@ -1,0 +1,512 @@
+#include "content.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chunk.h"
+#include "commit.h"
+#include "fdcache.h"
+#include "io.h"
+#include "log.h"
+
+#define SECTOR 512
+
+static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t max(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static uint64_t page_start(uint64_t offset) { return offset & ~(uint64_t)(CONTENT_PAGE - 1); }
+static uint64_t page_end(uint64_t offset) { return page_start(offset + CONTENT_PAGE - 1); }
+
+static int get(struct view *v, uint64_t ino, struct inode *inode)
+{
+    struct delta *d = view_lock(v);
+    int r = inode_get(v, d, ino, inode);
+
+    view_unlock(d);
+    if (r < 0) return r;
+    if (S_ISDIR(inode->row.mode)) return -EISDIR;
+    return S_ISREG(inode->row.mode) ? 0 : -EINVAL;
+}
+
+ssize_t content_read(struct view *v, uint64_t ino, void *buffer, size_t size, uint64_t offset)
+{
+    struct inode inode;
+    int r;
+
+    view_lock_contents(v, ino, false);
+    r = get(v, ino, &inode);
+    size = r < 0 || offset >= inode.row.size ? 0 : min(size, inode.row.size - offset);
+    if (size) r = chunk_gather(v, &inode, buffer, size, offset);
+    view_unlock_contents(v, ino);
+    return r < 0 ? r : (ssize_t)size;
+}
+
+/* ---- writing: content lock held exclusively, so nobody else changes size, object, chunks or bytes ---- */
+
+static int cut_chunks(struct delta *d, struct inode *now, uint64_t start, uint64_t end)
+{
+    struct delta_chunk left;
+    int r = delta_cut_chunks(d, now->row.ino, start, end);
+
+    if (r == 0) r = delta_next_chunk(d, now->row.ino, 0, &left);
+    now->row.chunked = r > 0;
+    return r < 0 ? r : 0;
+}
+
+/* Cuts [start, end) out of the chunks, then writes those fields of `now` that belong to contents; others may have changed meanwhile. */
+static int store(struct view *v, struct delta *d, struct inode *now, uint64_t start, uint64_t end)
+{
+    struct inode inode;
+    int r = inode_get(v, d, now->row.ino, &inode);
+
+    if (r == 0 && !inode.stored) r = inode_put(v, d, &inode);
+    if (r == 0 && now->row.chunked && start < end) r = cut_chunks(d, now, start, end);
+    if (r < 0) return r;
+    now->stored = true;
+    inode.row.size = now->row.size;
+    inode.row.object = now->row.object;
+    inode.row.chunked = now->row.chunked;
+    return inode_put_modified(v, d, &inode);
+}
+
+static int create_object(struct view *v, uint64_t *ret_object)
+{
+    struct delta *d;
+    char name[24];
+    int fd, r = view_begin(v, &d);
+
+    if (r == 0) r = view_end(v, d, delta_new_ino(d, ret_object), VIEW_LAZY);
+    if (r < 0) return r;
+    snprintf(name, sizeof(name), "%llu", (unsigned long long)*ret_object);
+    fd = openat(delta_objects_fd(d), name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) return -errno;
+    close(fd);
+    return 0;
+}
+
+static void remove_object(struct view *v, uint64_t object)
+{
+    char name[24];
+
+    snprintf(name, sizeof(name), "%llu", (unsigned long long)object);
+    fdcache_drop(v->shared->files, v, object);
+    unlinkat(delta_objects_fd(atomic_load(&v->delta)), name, 0);
+}
+
+/* Moves the file from its row, or from nowhere, into an object that no row speaks of yet. */
+static int to_object(struct view *v, struct inode *inode)
+{
+    char row[CONTENT_ROW_MAX];
+    struct fdcache_entry *entry;
+    uint64_t object;
+    int fd, r = 0;
+
+    if (inode->row.object == DELTA_IN_ROW) r = chunk_read_row(v, inode, row, inode->row.size, 0);
+    if (r == 0) r = create_object(v, &object);
+    if (r < 0) return r;
+    if (inode->row.object == DELTA_IN_ROW) {
+        fd = view_open_object(v, object, &entry);
+        r = fd < 0 ? fd : io_pwrite(fd, row, inode->row.size, 0);
+        if (fd >= 0) fdcache_put(v->shared->files, entry);
+    }
+    if (r < 0) remove_object(v, object);
+    else inode->row.object = object;
+    return r;
+}
+
+/* Rows that speak of bytes which are new in the object wait for those bytes. */
+static int store_in_object(struct view *v, struct delta *d, struct inode *now, const struct inode *before, uint64_t cut_start,
+                           uint64_t cut_end)
+{
+    bool was_row = before->row.object == DELTA_IN_ROW && now->row.object != DELTA_IN_ROW;
+    int r = store(v, d, now, cut_start, cut_end);
+
+    if (r == 0 && now->row.object != before->row.object) commit_adds_object(delta_commit(d));
+    if (r == 0 && was_row) r = delta_remove_content(d, now->row.ino);
+    if (r == 0 && now->row.object > 0 && (was_row || before->row.chunked))
+        r = commit_needs_object(delta_commit(d), now->row.object);
+    return r;
+}
+
+/* Copies what is in the file in [start, end) and still comes from elsewhere into the object. */
+static int copy_edge(struct view *v, const struct inode *inode, int fd, uint64_t start, uint64_t end)
+{
+    char page[CONTENT_PAGE];
+    int r;
+
+    end = min(end, inode->row.size);
+    if (start >= end) return 0;
+    r = chunk_gather(v, inode, page, end - start, start);
+    return r < 0 ? r : io_pwrite(fd, page, end - start, start);
+}
+
+static int copy_edges(struct view *v, const struct inode *inode, int fd, uint64_t start, uint64_t end)
+{
+    int r = copy_edge(v, inode, fd, page_start(start), start);
+
+    return r < 0 ? r : copy_edge(v, inode, fd, end, page_end(end));
+}
+
+/* Nothing may show up between the old end of the file and what is written behind it. */
+static int trim_object(int fd, uint64_t size)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0) return -errno;
+    return (uint64_t)st.st_size > size && ftruncate(fd, size) < 0 ? -errno : 0;
+}
+
+static int write_object(struct view *v, const struct inode *inode, const void *buffer, size_t size, uint64_t offset)
+{
+    struct fdcache_entry *entry;
+    int fd = view_open_object(v, inode->row.object, &entry);
+    int r = 0;
+
+    if (fd < 0) return fd;
+    if (offset + size > inode->row.size) r = trim_object(fd, inode->row.size);
+    if (r == 0 && inode->row.chunked) r = copy_edges(v, inode, fd, offset, offset + size);
+    if (r == 0) r = io_pwrite(fd, buffer, size, offset);
+    fdcache_put(v->shared->files, entry);
+    return r;
+}
+
+static int write_to_object(struct view *v, struct inode *inode, const void *buffer, size_t size, uint64_t offset)
+{
+    struct inode before = *inode;
+    bool lazy;
+    struct delta *d;
+    int r = 0;
+
+    if (inode->row.object <= 0) r = to_object(v, inode);
+    if (r < 0) return r;
+    r = write_object(v, inode, buffer, size, offset);
+    inode->row.size = max(inode->row.size, offset + size);
+    /* A lost mtime is all that a write inside the object can lose with its daemon. */
+    lazy = inode->row.object == before.row.object && inode->row.size == before.row.size && !inode->row.chunked;
+    if (r == 0) r = view_begin(v, &d);
+    if (r == 0) {
+        r = store_in_object(v, d, inode, &before, page_start(offset), page_end(offset + size));
+        r = view_end(v, d, r, lazy ? VIEW_LAZY : VIEW_CONTENTS);
+    }
+    if (r < 0 && inode->row.object != before.row.object) remove_object(v, inode->row.object);
+    return r;
+}
+
+/* The whole file fits into a row, and its bytes are in `row`. */
+static int write_row(struct view *v, struct inode *inode, const char *row, enum view_promise promise)
+{
+    struct delta *d;
+    int r = view_begin(v, &d);
+
+    if (r < 0) return r;
+    inode->row.object = DELTA_IN_ROW;
+    r = store(v, d, inode, 0, UINT64_MAX >> 1);
+    if (r == 0) r = delta_set_content(d, inode->row.ino, row, inode->row.size);
+    return view_end(v, d, r, promise);
+}
+
+static bool fits_row(const struct inode *inode, uint64_t size)
+{
+    return inode->row.object <= 0 && size <= CONTENT_ROW_MAX;
+}
+
+/* The first `size` bytes, padded with zeros. */
+static int load_row(struct view *v, const struct inode *inode, char row[CONTENT_ROW_MAX], uint64_t size)
+{
+    uint64_t have = min(inode->row.size, size);
+
+    memset(row + have, 0, CONTENT_ROW_MAX - have);
+    return have ? chunk_gather(v, inode, row, have, 0) : 0;
+}
+
+static int write_small(struct view *v, struct inode *inode, const void *buffer, size_t size, uint64_t offset)
+{
+    char row[CONTENT_ROW_MAX];
+    int r = load_row(v, inode, row, CONTENT_ROW_MAX);
+
+    if (r < 0) return r;
+    memcpy(row + offset, buffer, size);
+    inode->row.size = max(inode->row.size, offset + size);
+    return write_row(v, inode, row, VIEW_CONTENTS);
+}
+
+int content_write(struct view *v, uint64_t ino, const void *buffer, size_t size, uint64_t offset)
+{
+    struct inode inode;
+    int r;
+
+    if (size == 0) return 0;
+    if (offset + size > INT64_MAX) return -EFBIG;
+    view_lock_contents(v, ino, true);
+    r = get(v, ino, &inode);
+    if (r == 0) {
+        bool small = fits_row(&inode, max(inode.row.size, offset + size));
+
+        r = (small ? write_small : write_to_object)(v, &inode, buffer, size, offset);
+    }
+    view_unlock_contents(v, ino);
+    return r;
+}
+
+/* ---- changing the size ---- */
+
+/* A new object on the next write, so that the old contents stay whole until this is committed. */
+static int truncate_to_nothing(struct view *v, struct inode *inode)
+{
+    int64_t object = inode->row.object;
+    struct delta *d;
+    int r = view_begin(v, &d);
+
+    if (r < 0) return r;
+    inode->row.size = 0;
+    inode->row.object = DELTA_NO_OBJECT;
+    r = store(v, d, inode, 0, UINT64_MAX >> 1);
+    if (r == 0) r = delta_remove_content(d, inode->row.ino);
+    if (r == 0 && object > 0) r = commit_drops_object(delta_commit(d), object);
+    r = view_end(v, d, r, VIEW_METADATA);
+    if (r == 0 && object > 0) fdcache_drop(v->shared->files, v, object);
+    return r;
+}
+
+static int resize_row(struct view *v, struct inode *inode, uint64_t size)
+{
+    char row[CONTENT_ROW_MAX];
+    int r = load_row(v, inode, row, size);
+
+    if (r < 0) return r;
+    inode->row.size = size;
+    return write_row(v, inode, row, VIEW_METADATA);
+}
+
+static int resize_object(struct view *v, const struct inode *inode, uint64_t size)
+{
+    struct fdcache_entry *entry;
+    int fd = inode->row.object > 0 ? view_open_object(v, inode->row.object, &entry) : -1;
+    int r;
+
+    if (inode->row.object <= 0) return 0;
+    if (fd < 0) return fd;
+    r = trim_object(fd, size);
+    fdcache_put(v->shared->files, entry);
+    return r;
+}
+
+static int resize_large(struct view *v, struct inode *inode, uint64_t size)
+{
+    struct inode before = *inode;
+    struct delta *d;
+    int r = 0;
+
+    if (inode->row.object == DELTA_IN_ROW) r = to_object(v, inode);
+    if (r == 0 && size > before.row.size) r = resize_object(v, inode, before.row.size);
+    inode->row.size = size;
+    if (r == 0) r = view_begin(v, &d);
+    if (r == 0) {
+        r = store_in_object(v, d, inode, &before, size, UINT64_MAX >> 1);
+        r = view_end(v, d, r, VIEW_METADATA);
+    }
+    if (r < 0 && inode->row.object != before.row.object && inode->row.object > 0) remove_object(v, inode->row.object);
+    if (r == 0 && size < before.row.size) {
+        /* The bytes go only when their going is written. */
+        if (!v->shared->sync) r = view_flush(v);
+        if (r == 0) r = resize_object(v, inode, size);
+    }
+    return r;
+}
+
+static int resize(struct view *v, struct inode *inode, uint64_t size)
+{
+    if (size == 0) return truncate_to_nothing(v, inode);
+    if (fits_row(inode, size) && (inode->row.object == DELTA_IN_ROW || inode->row.size <= CONTENT_ROW_MAX))
+        return resize_row(v, inode, size);
+    return resize_large(v, inode, size);
+}
+
+int content_truncate(struct view *v, uint64_t ino, uint64_t size)
+{
+    struct inode inode;
+    int r;
+
+    if (size > INT64_MAX) return -EFBIG;
+    view_lock_contents(v, ino, true);
+    r = get(v, ino, &inode);
+    if (r == 0) r = resize(v, &inode, size);
+    view_unlock_contents(v, ino);
+    return r;
+}
+
+/* ---- holes ---- */
+
+static int write_zeros(struct view *v, struct inode *inode, uint64_t start, uint64_t end)
+{
+    static const char zeros[CONTENT_PAGE];
+    int r = 0;
+
+    while (r == 0 && start < end) {
+        size_t size = min(end - start, CONTENT_PAGE);
+
+        r = (fits_row(inode, max(inode->row.size, start + size)) ? write_small : write_to_object)(v, inode, zeros, size,
+                                                                                                 start);
+        start += size;
+    }
+    return r;
+}
+
+/* Whole pages: chunks are cut, the object gets a hole. */
+static int punch_pages(struct view *v, struct inode *inode, uint64_t start, uint64_t end)
+{
+    struct fdcache_entry *entry;
+    struct delta *d;
+    int fd, r;
+
+    r = view_begin(v, &d);
+    if (r == 0) r = view_end(v, d, store(v, d, inode, start, end), VIEW_CONTENTS);
+    if (r < 0 || inode->row.object <= 0) return r;
+    fd = view_open_object(v, inode->row.object, &entry);
+    if (fd < 0) return fd;
+    r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, end - start) < 0 ? -errno : 0;
+    fdcache_put(v->shared->files, entry);
+    return r;
+}
+
+/* Within the file. */
+static int zero(struct view *v, struct inode *inode, uint64_t start, uint64_t end)
+{
+    uint64_t first = page_end(start), last = page_start(end);
+    int r;
+
+    end = min(end, inode->row.size);
+    if (end == inode->row.size) last = page_end(end);
+    if (start >= end) return 0;
+    if (inode->row.object == DELTA_IN_ROW || first >= last) return write_zeros(v, inode, start, end);
+    r = write_zeros(v, inode, start, first);
+    if (r == 0) r = punch_pages(v, inode, first, last);
+    return r == 0 && last < end ? write_zeros(v, inode, last, end) : r;
+}
+
+/* Room on the disk, where the file has an object of its own. */
+static int reserve(struct view *v, const struct inode *inode, uint64_t offset, uint64_t length)
+{
+    struct fdcache_entry *entry;
+    int fd, r;
+
+    if (inode->row.object <= 0) return 0;
+    fd = view_open_object(v, inode->row.object, &entry);
+    if (fd < 0) return fd;
+    r = fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length) < 0 ? -errno : 0;
+    fdcache_put(v->shared->files, entry);
+    return r == -EOPNOTSUPP ? 0 : r;
+}
+
+static int give_object(struct view *v, struct inode *inode)
+{
+    struct inode before = *inode;
+    struct delta *d;
+    int r = to_object(v, inode);
+
+    if (r < 0) return r;
+    r = view_begin(v, &d);
+    if (r == 0) r = view_end(v, d, store_in_object(v, d, inode, &before, 0, 0), VIEW_METADATA);
+    if (r < 0) remove_object(v, inode->row.object);
+    return r;
+}
+
+static int allocate(struct view *v, struct inode *inode, int mode, uint64_t offset, uint64_t length)
+{
+    uint64_t end = offset + length;
+    int r = 0;
+
+    if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) r = zero(v, inode, offset, end);
+    if (r < 0 || mode & FALLOC_FL_PUNCH_HOLE) return r;
+    if (!(mode & FALLOC_FL_KEEP_SIZE) && end > inode->row.size) r = resize(v, inode, end);
+    if (r == 0 && inode->row.object <= 0 && end > CONTENT_ROW_MAX) r = give_object(v, inode);
+    return r < 0 ? r : reserve(v, inode, offset, length);
+}
+
+int content_allocate(struct view *v, uint64_t ino, int mode, uint64_t offset, uint64_t length)
+{
+    struct inode inode;
+    int r;
+
+    if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) return -EOPNOTSUPP;
+    if (offset + length > INT64_MAX) return -EFBIG;
+    view_lock_contents(v, ino, true);
+    r = get(v, ino, &inode);
+    if (r == 0) r = allocate(v, &inode, mode, offset, length);
+    view_unlock_contents(v, ino);
+    return r;
+}
+
+off_t content_seek(struct view *v, uint64_t ino, uint64_t offset, int whence)
+{
+    struct inode inode;
+    off_t r;
+
+    if (whence != SEEK_DATA && whence != SEEK_HOLE) return -EINVAL;
+    view_lock_contents(v, ino, false);
+    r = get(v, ino, &inode);
+    if (r == 0) r = chunk_seek(v, &inode, offset, whence);
+    view_unlock_contents(v, ino);
+    return r;
+}
+
+/* ---- the disk ---- */
+
+static int open_own(struct view *v, uint64_t ino, struct fdcache_entry **ret_entry)
+{
+    struct delta *d = view_lock(v);
+    struct inode inode;
+    int r = inode_get(v, d, ino, &inode);
+
+    view_unlock(d);
+    if (r < 0) return r;
+    *ret_entry = NULL;
+    return S_ISREG(inode.row.mode) && inode.row.object > 0 ? view_open_object(v, inode.row.object, ret_entry) : 0;
+}
+
+int content_sync(struct view *v, uint64_t ino, bool data_only)
+{
+    struct fdcache_entry *entry;
+    int fd, r = 0;
+
+    view_lock_contents(v, ino, false); /* the object stays the file's while it is opened */
+    fd = open_own(v, ino, &entry);
+    view_unlock_contents(v, ino);
+    if (fd < 0) return fd;
+    if (entry) {
+        r = commit_object(fd, !data_only);
+        fdcache_put(v->shared->files, entry);
+    }
+    return r < 0 ? r : view_sync(v);
+}
+
+static int object_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks)
+{
+    char name[24];
+    struct stat st;
+
+    snprintf(name, sizeof(name), "%llu", (unsigned long long)inode->row.object);
+    if (fstatat(delta_objects_fd(atomic_load(&v->delta)), name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        *ret_blocks = 0; /* a damaged file can still be looked at, and deleted */
+    else *ret_blocks = st.st_blocks;
+    return 0;
+}
+
+int content_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks)
+{
+    const struct delta_inode *row = &inode->row;
+    blkcnt_t own = 0, shared = 0;
+    int r = 0;
+
+    if (!inode->stored) shared = image_inode(v->image, row->image_ino)->blocks;
+    else if (S_ISDIR(row->mode)) own = CONTENT_PAGE / SECTOR;
+    else if (S_ISREG(row->mode)) {
+        if (row->object == DELTA_IN_ROW) own = (row->size + SECTOR - 1) / SECTOR;
+        if (row->object > 0) r = object_blocks(v, inode, &own);
+        if (r == 0 && row->chunked) r = chunk_blocks(v, inode, &shared);
+    }
+    *ret_blocks = own + shared;
+    return r;
+}

@@ -1,0 +1,633 @@
+#include "delta.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "db.h"
+#include "identity.h"
+#include "io.h"
+#include "log.h"
+#include "schema.h"
+
+#define FORMAT 1
+
+/* Numbers are reserved in steps of this many, and an opening skips what may have been used of a reservation that a
+ * power cut took back: more than can be made between two commits. */
+#define INO_STEP (INT64_C(1) << 20)
+
+#define SLOT_SHIFT 4
+#define SLOTS_PER_HASH (1u << SLOT_SHIFT)
+#define HASH_MASK ((1u << 26) - 1)
+
+enum statement {
+    GET_INODE, ADD_INODE, SET_INODE, REMOVE_INODE, NEXT_ORPHAN,
+    FIND_DIRENT, ADD_DIRENT, SET_DIRENT, REMOVE_DIRENT, REMOVE_DIRENTS, NEXT_DIRENT, LIVE_DIRENT,
+    GET_CONTENT, SET_CONTENT, REMOVE_CONTENT,
+    NEXT_CHUNK, ADD_CHUNK, REMOVE_CHUNK, REMOVE_CHUNKS,
+    GET_XATTR, SET_XATTR, REMOVE_XATTR, REMOVE_XATTRS, LIST_XATTRS,
+    RESERVE, STATEMENTS
+};
+
+static const char *const sql[STATEMENTS] = {
+    [GET_INODE] = "SELECT image_ino, mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, parent, object, chunked "
+                  "FROM inode WHERE ino = :ino",
+    [ADD_INODE] = "INSERT INTO inode(ino, image_ino, mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, parent, object, "
+                  "chunked) VALUES(:ino, :image_ino, :mode, :uid, :gid, :rdev, :nlink, :size, :atime, :mtime, :ctime, "
+                  ":parent, :object, :chunked)",
+    [SET_INODE] = "UPDATE inode SET image_ino = :image_ino, mode = :mode, uid = :uid, gid = :gid, rdev = :rdev, nlink = :nlink, "
+                  "size = :size, atime = :atime, mtime = :mtime, ctime = :ctime, parent = :parent, object = :object, "
+                  "chunked = :chunked WHERE ino = :ino",
+    [REMOVE_INODE] = "DELETE FROM inode WHERE ino = :ino",
+    [NEXT_ORPHAN] = "SELECT ino FROM inode WHERE ino > :ino AND nlink = 0 AND mode <> 0 ORDER BY ino LIMIT 1",
+    [FIND_DIRENT] = "SELECT slot, name, ino, type FROM dirent WHERE parent = :parent AND slot BETWEEN :slot AND :slot + 15",
+    [ADD_DIRENT] = "INSERT INTO dirent(parent, slot, name, ino, type) VALUES(:parent, :slot, :name, :ino, :type)",
+    [SET_DIRENT] = "UPDATE dirent SET ino = :ino, type = :type WHERE parent = :parent AND slot = :slot",
+    [REMOVE_DIRENT] = "DELETE FROM dirent WHERE parent = :parent AND slot = :slot",
+    [REMOVE_DIRENTS] = "DELETE FROM dirent WHERE parent = :parent",
+    [NEXT_DIRENT] = "SELECT slot, name, ino, type FROM dirent WHERE parent = :parent AND slot >= :slot ORDER BY slot LIMIT 1",
+    [LIVE_DIRENT] = "SELECT 1 FROM dirent WHERE parent = :parent AND ino <> 0 LIMIT 1",
+    [GET_CONTENT] = "SELECT data FROM content WHERE ino = :ino",
+    [SET_CONTENT] = "INSERT INTO content(ino, data) VALUES(:ino, :data) ON CONFLICT(ino) DO UPDATE SET data = :data",
+    [REMOVE_CONTENT] = "DELETE FROM content WHERE ino = :ino",
+    [NEXT_CHUNK] = "SELECT start, \"end\", source FROM chunk WHERE ino = :ino AND start >= "
+                   "ifnull((SELECT max(start) FROM chunk WHERE ino = :ino AND start <= :offset), 0) "
+                   "AND \"end\" > :offset ORDER BY start LIMIT 1",
+    [ADD_CHUNK] = "INSERT INTO chunk(ino, start, \"end\", source) VALUES(:ino, :start, :end, :source)",
+    [REMOVE_CHUNK] = "DELETE FROM chunk WHERE ino = :ino AND start = :start",
+    [REMOVE_CHUNKS] = "DELETE FROM chunk WHERE ino = :ino",
+    [GET_XATTR] = "SELECT value FROM xattr WHERE ino = :ino AND name = :name",
+    [SET_XATTR] = "INSERT INTO xattr(ino, name, value) VALUES(:ino, :name, :value) "
+                  "ON CONFLICT(ino, name) DO UPDATE SET value = :value",
+    [REMOVE_XATTR] = "DELETE FROM xattr WHERE ino = :ino AND name = :name",
+    [REMOVE_XATTRS] = "DELETE FROM xattr WHERE ino = :ino",
+    [LIST_XATTRS] = "SELECT name, value FROM xattr WHERE ino = :ino ORDER BY name",
+    [RESERVE] = "UPDATE view SET next_ino = :next",
+};
+
+struct delta {
+    struct db *db;
+    struct commit *commit;
+    const struct identity *identity;
+    char *path, *image;
+    int objects_fd;
+    uint32_t image_count;
+    uint64_t image_base, shift;
+    uint64_t next_ino, reserved; /* reserved: what view.next_ino says */
+    db_stmt *statements[STATEMENTS]; /* prepared when first used */
+};
+
+static int use(struct delta *d, enum statement which, db_stmt **ret)
+{
+    int r = 0;
+
+    if (!d->statements[which]) r = db_prepare(d->db, &d->statements[which], sql[which]);
+    *ret = d->statements[which];
+    return r;
+}
+
+static int use_for(struct delta *d, enum statement which, db_stmt **ret, uint64_t ino)
+{
+    int r = use(d, which, ret);
+
+    if (r == 0) db_bind_int(*ret, ":ino", ino);
+    return r;
+}
+
+static int fill_new(struct db *db, const struct delta_base *base)
+{
+    db_stmt *s;
+    int r = db_exec(db, "BEGIN");
+
+    if (r == 0) r = db_exec(db, schema_delta);
+    if (r == 0)
+        r = db_prepare(db, &s, "INSERT INTO view(id, image, image_count, image_base, shift, next_ino) "
+                               "VALUES(1, :image, :count, :base, 0, :next)");
+    if (r < 0) return r;
+    db_bind_text(s, ":image", base->image);
+    db_bind_int(s, ":count", base->image_count);
+    db_bind_int(s, ":base", DELTA_FIRST);
+    db_bind_int(s, ":next", DELTA_FIRST + (int64_t)base->image_count + 1);
+    r = db_run(s);
+    if (r == 0) r = db_exec(db, "COMMIT");
+    return r == 0 ? db_sync(db) : r;
+}
+
+/* Made under another name, so that a delta.db that is there is whole. */
+static int create(int nodes_fd, const char *path, const char *serial, const struct delta_base *base)
+{
+    _cleanup_free_ char *temporary = io_format("%s/delta.new", path);
+    _cleanup_close_ int fd = -1;
+    struct db *db = NULL;
+    int r;
+
+    if (!temporary) return -ENOMEM;
+    r = io_mkdir(nodes_fd, serial, 0700);
+    if (r < 0) return r;
+    fd = io_open_beneath(nodes_fd, serial, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0) return fd;
+    r = io_mkdir(fd, "objects", 0700);
+    if (r < 0) return r;
+    for (int i = 0; i < 3; i++)
+        unlinkat(fd, (const char *[]){"delta.new", "delta.new-wal", "delta.new-shm"}[i], 0);
+    r = db_open(&db, temporary, DB_CREATE);
+    if (r == 0) r = fill_new(db, base);
+    if (r == 0) r = db_checkpoint(db, NULL, NULL);
+    db_close(db);
+    if (r < 0) return r;
+    unlinkat(fd, "delta.new-wal", 0);
+    unlinkat(fd, "delta.new-shm", 0);
+    r = commit_rename(fd, "delta.new", "delta.db");
+    return r < 0 ? r : commit_object(nodes_fd, true);
+}
+
+static int read_view(struct delta *d)
+{
+    _cleanup_stmt_ db_stmt *s = NULL;
+    int r = db_prepare(d->db, &s, "SELECT image, image_count, image_base, shift, next_ino, "
+                                  "(SELECT user_version FROM pragma_user_version) FROM view");
+
+    if (r == 0) r = db_step(s);
+    if (r <= 0) return r < 0 ? r : -EIO;
+    if (db_int(s, 5) > FORMAT) return -EPROTO;
+    d->image = io_format("%s", db_text(s, 0));
+    d->image_count = db_int(s, 1);
+    d->image_base = db_int(s, 2);
+    d->shift = db_int(s, 3);
+    d->reserved = db_int(s, 4);
+    d->next_ino = d->reserved + INO_STEP;
+    if (!d->image) return -ENOMEM;
+    if (d->image_base < DELTA_FIRST || d->image_base + d->image_count >= d->reserved ||
+        d->shift + d->reserved > IDENTITY_INO_MAX / 2)
+        return -EIO;
+    return 0;
+}
+
+static int open_existing(struct delta *d, int nodes_fd, const char *serial)
+{
+    _cleanup_free_ char *objects = io_format("%s/objects", serial);
+    int r;
+
+    if (!objects) return -ENOMEM;
+    d->objects_fd = io_open_beneath(nodes_fd, objects, O_RDONLY | O_DIRECTORY, 0);
+    if (d->objects_fd < 0) return d->objects_fd;
+    r = db_open(&d->db, d->path, DB_WRITE);
+    if (r == 0) r = read_view(d);
+    if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, serial);
+    return r;
+}
+
+int delta_open(struct delta **ret_delta, int nodes_fd, const char *path, const char *serial,
+               const struct identity *identity, const struct delta_base *base)
+{
+    _cleanup_free_ char *name = io_format("%s/delta.db", serial);
+    struct delta *d;
+    int r;
+
+    if (!name) return -ENOMEM;
+    if (faccessat(nodes_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+        if (errno != ENOENT || !base) return -errno;
+        r = create(nodes_fd, path, serial, base);
+        if (r < 0) return r;
+    }
+    d = calloc(1, sizeof(*d));
+    if (!d) return -ENOMEM;
+    d->objects_fd = -1;
+    d->identity = identity;
+    d->path = io_format("%s/delta.db", path);
+    r = d->path ? open_existing(d, nodes_fd, serial) : -ENOMEM;
+    if (r < 0) {
+        /* Any file missing now is damage, not "no delta yet". */
+        delta_close(d);
+        return r == -ENOENT ? -EIO : r;
+    }
+    *ret_delta = d;
+    return 0;
+}
+
+void delta_close(struct delta *d)
+{
+    if (!d) return;
+    commit_free(d->commit);
+    if (d->db) db_checkpoint(d->db, NULL, NULL);
+    db_close(d->db);
+    if (d->objects_fd >= 0) close(d->objects_fd);
+    free(d->path);
+    free(d->image);
+    free(d);
+}
+
+struct commit *delta_commit(struct delta *d) { return d->commit; }
+int delta_objects_fd(const struct delta *d) { return d->objects_fd; }
+const char *delta_path(const struct delta *d) { return d->path; }
+const char *delta_image(const struct delta *d) { return d->image; }
+uint32_t delta_image_count(const struct delta *d) { return d->image_count; }
+uint64_t delta_image_base(const struct delta *d) { return d->image_base; }
+uint64_t delta_shift(const struct delta *d) { return d->shift; }
+
+int delta_new_ino(struct delta *d, uint64_t *ret_ino)
+{
+    if (d->next_ino >= d->reserved) {
+        db_stmt *s;
+        int r = use(d, RESERVE, &s);
+
+        if (r < 0) return r;
+        if (d->next_ino + INO_STEP + d->shift > IDENTITY_INO_MAX / 2) return -ENOSPC;
+        db_bind_int(s, ":next", d->next_ino + INO_STEP);
+        r = db_run(s);
+        if (r < 0) return r;
+        d->reserved = d->next_ino + INO_STEP;
+    }
+    *ret_ino = d->next_ino++;
+    return 0;
+}
+
+bool delta_knows_ino(const struct delta *d, uint64_t ino)
+{
+    return ino >= DELTA_FIRST && ino < d->next_ino;
+}
+
+int delta_get_inode(struct delta *d, uint64_t ino, struct delta_inode *i)
+{
+    db_stmt *s;
+    int r = use_for(d, GET_INODE, &s, ino);
+
+    if (r == 0) r = db_step(s);
+    if (r <= 0) return r;
+    *i = (struct delta_inode){
+        .ino = ino,
+        .image_ino = db_int(s, 0),
+        .mode = db_int(s, 1),
+        .uid = db_int(s, 2),
+        .gid = db_int(s, 3),
+        .rdev = db_int(s, 4),
+        .nlink = db_int(s, 5),
+        .size = db_int(s, 6),
+        .atime = db_int(s, 7),
+        .mtime = db_int(s, 8),
+        .ctime = db_int(s, 9),
+        .parent = db_int(s, 10),
+        .object = db_is_null(s, 11) ? DELTA_NO_OBJECT : db_int(s, 11),
+        .chunked = db_int(s, 12),
+    };
+    db_reset(s);
+    return 1;
+}
+
+static int write_inode(struct delta *d, enum statement which, const struct delta_inode *i)
+{
+    db_stmt *s;
+    int r = use_for(d, which, &s, i->ino);
+
+    if (r < 0) return r;
+    db_bind_int(s, ":image_ino", i->image_ino);
+    db_bind_int(s, ":mode", i->mode);
+    db_bind_int(s, ":uid", i->uid);
+    db_bind_int(s, ":gid", i->gid);
+    db_bind_int(s, ":rdev", i->rdev);
+    db_bind_int(s, ":nlink", i->nlink);
+    db_bind_int(s, ":size", i->size);
+    db_bind_int(s, ":atime", i->atime);
+    db_bind_int(s, ":mtime", i->mtime);
+    db_bind_int(s, ":ctime", i->ctime);
+    db_bind_int(s, ":parent", i->parent);
+    if (i->object == DELTA_NO_OBJECT) db_bind_null(s, ":object");
+    else db_bind_int(s, ":object", i->object);
+    db_bind_int(s, ":chunked", i->chunked);
+    return db_run(s);
+}
+
+int delta_add_inode(struct delta *d, const struct delta_inode *inode)
+{
+    return write_inode(d, ADD_INODE, inode);
+}
+
+int delta_set_inode(struct delta *d, const struct delta_inode *inode)
+{
+    return write_inode(d, SET_INODE, inode);
+}
+
+static int run_for(struct delta *d, enum statement which, uint64_t ino)
+{
+    db_stmt *s;
+    int r = use_for(d, which, &s, ino);
+
+    return r < 0 ? r : db_run(s);
+}
+
+int delta_clear_inode(struct delta *d, uint64_t ino)
+{
+    int r = run_for(d, REMOVE_CONTENT, ino);
+
+    if (r == 0) r = run_for(d, REMOVE_CHUNKS, ino);
+    return r < 0 ? r : run_for(d, REMOVE_XATTRS, ino);
+}
+
+int delta_remove_inode(struct delta *d, uint64_t ino)
+{
+    int r = delta_clear_inode(d, ino);
+
+    return r < 0 ? r : run_for(d, REMOVE_INODE, ino);
+}
+
+int delta_next_orphan(struct delta *d, uint64_t ino, uint64_t *ret_ino)
+{
+    db_stmt *s;
+    int r = use_for(d, NEXT_ORPHAN, &s, ino);
+
+    if (r == 0) r = db_step(s);
+    if (r <= 0) return r;
+    *ret_ino = db_int(s, 0);
+    db_reset(s);
+    return 1;
+}
+
+static uint32_t first_slot(const struct delta *d, const char *name, size_t length)
+{
+    return (identity_name_hash(d->identity, name, length) & HASH_MASK) << SLOT_SHIFT;
+}
+
+static void read_dirent(db_stmt *s, struct delta_dirent *e, const void *name, size_t length)
+{
+    e->slot = db_int(s, 0);
+    e->ino = db_int(s, 2);
+    e->type = db_int(s, 3);
+    e->length = length;
+    memcpy(e->name, name, length);
+    e->name[length] = '\0';
+}
+
+/* *ret_taken: which of the hash's slots are in use, when the name is not there. */
+static int find_dirent(struct delta *d, uint64_t parent, const char *name, size_t length, struct delta_dirent *e,
+                       uint32_t *ret_taken)
+{
+    uint32_t first = first_slot(d, name, length);
+    db_stmt *s;
+    int r = use(d, FIND_DIRENT, &s);
+
+    if (r < 0) return r;
+    *ret_taken = 0;
+    db_bind_int(s, ":parent", parent);
+    db_bind_int(s, ":slot", first);
+    while ((r = db_step(s)) > 0) {
+        size_t size;
+        const void *found = db_blob(s, 1, &size);
+
+        if (size == length && memcmp(found, name, length) == 0) {
+            read_dirent(s, e, found, size);
+            db_reset(s);
+            return 1;
+        }
+        *ret_taken |= 1u << (db_int(s, 0) - first);
+    }
+    return r;
+}
+
+int delta_get_dirent(struct delta *d, uint64_t parent, const char *name, size_t length, struct delta_dirent *ret_dirent)
+{
+    uint32_t taken;
+
+    return find_dirent(d, parent, name, length, ret_dirent, &taken);
+}
+
+int delta_set_dirent(struct delta *d, uint64_t parent, const char *name, size_t length, uint64_t ino, uint8_t type)
+{
+    struct delta_dirent e;
+    uint32_t taken;
+    db_stmt *s;
+    int found = find_dirent(d, parent, name, length, &e, &taken), r;
+
+    if (found < 0) return found;
+    if (!found && taken == (1u << SLOTS_PER_HASH) - 1) return -ENOSPC;
+    r = use_for(d, found ? SET_DIRENT : ADD_DIRENT, &s, ino);
+    if (r < 0) return r;
+    db_bind_int(s, ":parent", parent);
+    db_bind_int(s, ":slot", found ? e.slot : first_slot(d, name, length) + __builtin_ctz(~taken));
+    db_bind_int(s, ":type", type);
+    if (!found) db_bind_blob(s, ":name", name, length);
+    return db_run(s);
+}
+
+static int run_for_parent(struct delta *d, enum statement which, uint64_t parent)
+{
+    db_stmt *s;
+    int r = use(d, which, &s);
+
+    if (r < 0) return r;
+    db_bind_int(s, ":parent", parent);
+    return db_run(s);
+}
+
+int delta_remove_dirent(struct delta *d, uint64_t parent, const char *name, size_t length)
+{
+    struct delta_dirent e;
+    db_stmt *s;
+    int r = delta_get_dirent(d, parent, name, length, &e);
+
+    if (r <= 0) return r;
+    r = use(d, REMOVE_DIRENT, &s);
+    if (r < 0) return r;
+    db_bind_int(s, ":parent", parent);
+    db_bind_int(s, ":slot", e.slot);
+    return db_run(s);
+}
+
+int delta_remove_dirents(struct delta *d, uint64_t parent)
+{
+    return run_for_parent(d, REMOVE_DIRENTS, parent);
+}
+
+int delta_next_dirent(struct delta *d, uint64_t parent, uint32_t slot, struct delta_dirent *e)
+{
+    const void *name;
+    size_t length;
+    db_stmt *s;
+    int r = use(d, NEXT_DIRENT, &s);
+
+    if (r < 0) return r;
+    db_bind_int(s, ":parent", parent);
+    db_bind_int(s, ":slot", slot);
+    r = db_step(s);
+    if (r <= 0) return r;
+    name = db_blob(s, 1, &length);
+    if (length >= 1 && length <= 255) read_dirent(s, e, name, length);
+    else r = -EIO;
+    db_reset(s);
+    return r;
+}
+
+int delta_has_live_dirent(struct delta *d, uint64_t parent)
+{
+    db_stmt *s;
+    int r = use(d, LIVE_DIRENT, &s);
+
+    if (r < 0) return r;
+    db_bind_int(s, ":parent", parent);
+    r = db_step(s);
+    db_reset(s);
+    return r;
+}
+
+static int each(struct delta *d, const char *query, delta_ino_fn fn, void *data)
+{
+    _cleanup_stmt_ db_stmt *s = NULL;
+    int r = db_prepare(d->db, &s, query);
+
+    while (r == 0 && (r = db_step(s)) > 0) r = fn(db_int(s, 0), data);
+    return r;
+}
+
+int delta_each_dir(struct delta *d, delta_ino_fn fn, void *data)
+{
+    /* One seek for each directory rather than a scan of all names. */
+    return each(d, "WITH RECURSIVE dir(ino) AS (SELECT min(parent) FROM dirent UNION ALL "
+                   "SELECT (SELECT min(parent) FROM dirent WHERE parent > dir.ino) FROM dir WHERE dir.ino IS NOT NULL) "
+                   "SELECT ino FROM dir WHERE ino IS NOT NULL", fn, data);
+}
+
+int delta_each_inode(struct delta *d, uint64_t below, delta_ino_fn fn, void *data)
+{
+    _cleanup_free_ char *query = io_format("SELECT ino FROM inode WHERE ino < %llu", (unsigned long long)below);
+
+    return query ? each(d, query, fn, data) : -ENOMEM;
+}
+
+static int read_blob(db_stmt *s, void *buffer, size_t size, size_t *ret_length)
+{
+    const void *data;
+    int r = db_step(s);
+
+    if (r <= 0) return r;
+    data = db_blob(s, 0, ret_length);
+    if (*ret_length && size) memcpy(buffer, data, *ret_length < size ? *ret_length : size);
+    db_reset(s);
+    return 1;
+}
+
+int delta_get_content(struct delta *d, uint64_t ino, void *buffer, size_t size, size_t *ret_length)
+{
+    db_stmt *s;
+    int r = use_for(d, GET_CONTENT, &s, ino);
+
+    return r < 0 ? r : read_blob(s, buffer, size, ret_length);
+}
+
+int delta_set_content(struct delta *d, uint64_t ino, const void *data, size_t size)
+{
+    db_stmt *s;
+    int r = use_for(d, SET_CONTENT, &s, ino);
+
+    if (r < 0) return r;
+    db_bind_blob(s, ":data", data, size);
+    return db_run(s);
+}
+
+int delta_remove_content(struct delta *d, uint64_t ino)
+{
+    return run_for(d, REMOVE_CONTENT, ino);
+}
+
+int delta_next_chunk(struct delta *d, uint64_t ino, uint64_t offset, struct delta_chunk *c)
+{
+    db_stmt *s;
+    int r = use_for(d, NEXT_CHUNK, &s, ino);
+
+    if (r < 0) return r;
+    db_bind_int(s, ":offset", offset);
+    r = db_step(s);
+    if (r <= 0) return r;
+    *c = (struct delta_chunk){.start = db_int(s, 0), .end = db_int(s, 1), .source = db_int(s, 2)};
+    db_reset(s);
+    return 1;
+}
+
+int delta_add_chunk(struct delta *d, uint64_t ino, const struct delta_chunk *c)
+{
+    db_stmt *s;
+    int r = use_for(d, ADD_CHUNK, &s, ino);
+
+    if (r < 0) return r;
+    db_bind_int(s, ":start", c->start);
+    db_bind_int(s, ":end", c->end);
+    db_bind_int(s, ":source", c->source);
+    return db_run(s);
+}
+
+static int remove_chunk(struct delta *d, uint64_t ino, uint64_t start)
+{
+    db_stmt *s;
+    int r = use_for(d, REMOVE_CHUNK, &s, ino);
+
+    if (r < 0) return r;
+    db_bind_int(s, ":start", start);
+    return db_run(s);
+}
+
+int delta_cut_chunks(struct delta *d, uint64_t ino, uint64_t start, uint64_t end)
+{
+    struct delta_chunk c;
+    int r;
+
+    while ((r = delta_next_chunk(d, ino, start, &c)) > 0 && c.start < end) {
+        struct delta_chunk before = {c.start, start, c.source}, after = {end, c.end, c.source};
+
+        r = remove_chunk(d, ino, c.start);
+        if (r == 0 && c.start < start) r = delta_add_chunk(d, ino, &before);
+        if (r == 0 && c.end > end) r = delta_add_chunk(d, ino, &after);
+        if (r < 0) return r;
+    }
+    return r < 0 ? r : 0;
+}
+
+static int use_xattr(struct delta *d, enum statement which, db_stmt **ret, uint64_t ino, const char *name)
+{
+    int r = use_for(d, which, ret, ino);
+
+    if (r == 0) db_bind_text(*ret, ":name", name);
+    return r;
+}
+
+int delta_get_xattr(struct delta *d, uint64_t ino, const char *name, void *buffer, size_t size, size_t *ret_length)
+{
+    db_stmt *s;
+    int r = use_xattr(d, GET_XATTR, &s, ino, name);
+
+    return r < 0 ? r : read_blob(s, buffer, size, ret_length);
+}
+
+int delta_set_xattr(struct delta *d, uint64_t ino, const char *name, const void *value, size_t size)
+{
+    db_stmt *s;
+    int r = use_xattr(d, SET_XATTR, &s, ino, name);
+
+    if (r < 0) return r;
+    db_bind_blob(s, ":value", value, size);
+    return db_run(s);
+}
+
+int delta_remove_xattr(struct delta *d, uint64_t ino, const char *name)
+{
+    db_stmt *s;
+    int r = use_xattr(d, REMOVE_XATTR, &s, ino, name);
+
+    if (r == 0) r = db_run(s);
+    return r < 0 ? r : db_changes(d->db) > 0;
+}
+
+int delta_xattrs(struct delta *d, uint64_t ino, delta_xattr_fn fn, void *data)
+{
+    db_stmt *s;
+    int r = use_for(d, LIST_XATTRS, &s, ino);
+
+    if (r < 0) return r;
+    while ((r = db_step(s)) > 0) {
+        size_t size;
+        const void *value = db_blob(s, 1, &size);
+
+        r = fn(db_text(s, 0), value, size, data);
+        if (r != 0) break;
+    }
+    db_reset(s);
+    return r;
+}

@@ -1,0 +1,115 @@
+/* delta: the rows of one node's delta.db (schema/delta.sql), one function for each statement.
+ *
+ * Everything but delta_open() and delta_close() needs the lock of delta_commit(), and what writes needs commit_begin().
+ * Look-ups return 1 found, 0 not there, or negative errno. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "commit.h"
+
+struct delta;
+struct identity;
+
+#define DELTA_ROOT 1
+#define DELTA_FIRST 16 /* numbers below, the root's apart, are kept for what stands around a node's root */
+
+/* inode.object */
+#define DELTA_NO_OBJECT -1 /* NULL in the row */
+#define DELTA_IN_ROW 0
+
+struct delta_inode {
+    uint64_t ino;
+    uint32_t image_ino;
+    uint32_t mode, uid, gid, nlink;
+    uint64_t rdev;
+    uint64_t size;
+    int64_t atime, mtime, ctime; /* nanoseconds since 1970 */
+    uint64_t parent;
+    int64_t object;
+    bool chunked;
+};
+
+struct delta_dirent {
+    uint64_t ino; /* 0: a whiteout */
+    uint32_t slot;
+    uint8_t type;
+    uint8_t length; /* of name; filled by delta_dirent_next() alone */
+    char name[256];
+};
+
+/* What a new delta stands on. */
+struct delta_base {
+    const char *image;
+    uint32_t image_count;
+};
+
+/* Opens nodes_fd/SERIAL/delta.db, `path` being that directory's path; makes it when `create` is given. -ENOENT: there is none. -EPROTO: made by a newer version. */
+int delta_open(struct delta **ret_delta, int nodes_fd, const char *path, const char *serial, const struct identity *identity,
+               const struct delta_base *create);
+void delta_close(struct delta *delta);
+
+struct commit *delta_commit(struct delta *delta);
+int delta_objects_fd(const struct delta *delta);
+const char *delta_path(const struct delta *delta); /* of delta.db */
+
+/* The row of table view; fixed while the delta is open. */
+const char *delta_image(const struct delta *delta);
+uint32_t delta_image_count(const struct delta *delta);
+uint64_t delta_image_base(const struct delta *delta);
+uint64_t delta_shift(const struct delta *delta);
+
+/* A number never used before, for an inode or an object. */
+int delta_new_ino(struct delta *delta, uint64_t *ret_ino);
+/* True for a number that was given out. */
+bool delta_knows_ino(const struct delta *delta, uint64_t ino);
+
+int delta_get_inode(struct delta *delta, uint64_t ino, struct delta_inode *ret_inode);
+int delta_add_inode(struct delta *delta, const struct delta_inode *inode);
+int delta_set_inode(struct delta *delta, const struct delta_inode *inode);
+/* Removes the row and all that hangs on it: contents, chunks, attributes. */
+int delta_remove_inode(struct delta *delta, uint64_t ino);
+/* Removes what hangs on it and leaves the row. */
+int delta_clear_inode(struct delta *delta, uint64_t ino);
+/* Inodes without a name, in number order after `ino`: 1 and *ret_ino, 0 when there are no more. */
+int delta_next_orphan(struct delta *delta, uint64_t ino, uint64_t *ret_ino);
+
+int delta_get_dirent(struct delta *delta, uint64_t parent, const char *name, size_t length, struct delta_dirent *ret_dirent);
+/* Adds or replaces the row of this name. -ENOSPC when 16 names of one hash are there. */
+int delta_set_dirent(struct delta *delta, uint64_t parent, const char *name, size_t length, uint64_t ino, uint8_t type);
+int delta_remove_dirent(struct delta *delta, uint64_t parent, const char *name, size_t length);
+int delta_remove_dirents(struct delta *delta, uint64_t parent);
+/* The row with the lowest slot ≥ `slot`, whiteouts included. */
+int delta_next_dirent(struct delta *delta, uint64_t parent, uint32_t slot, struct delta_dirent *ret_dirent);
+/* 1 when the directory has a row that is no whiteout. */
+int delta_has_live_dirent(struct delta *delta, uint64_t parent);
+
+/* Directories with rows in dirent, and inodes with rows in inode: call back for each number; used once, at opening. */
+typedef int (*delta_ino_fn)(uint64_t ino, void *data);
+int delta_each_dir(struct delta *delta, delta_ino_fn fn, void *data);
+int delta_each_inode(struct delta *delta, uint64_t below, delta_ino_fn fn, void *data);
+
+/* Small contents: at most `size` bytes into buffer; *ret_length is what the row holds. */
+int delta_get_content(struct delta *delta, uint64_t ino, void *buffer, size_t size, size_t *ret_length);
+int delta_set_content(struct delta *delta, uint64_t ino, const void *data, size_t size);
+int delta_remove_content(struct delta *delta, uint64_t ino);
+
+struct delta_chunk {
+    uint64_t start, end;
+    uint64_t source;
+};
+
+/* The first chunk that ends after `offset`. */
+int delta_next_chunk(struct delta *delta, uint64_t ino, uint64_t offset, struct delta_chunk *ret_chunk);
+int delta_add_chunk(struct delta *delta, uint64_t ino, const struct delta_chunk *chunk);
+/* Cuts [start, end) out of the inode's chunks. */
+int delta_cut_chunks(struct delta *delta, uint64_t ino, uint64_t start, uint64_t end);
+
+int delta_get_xattr(struct delta *delta, uint64_t ino, const char *name, void *buffer, size_t size, size_t *ret_length);
+int delta_set_xattr(struct delta *delta, uint64_t ino, const char *name, const void *value, size_t size);
+/* 1 when there was one. */
+int delta_remove_xattr(struct delta *delta, uint64_t ino, const char *name);
+typedef int (*delta_xattr_fn)(const char *name, const void *value, size_t size, void *data);
+int delta_xattrs(struct delta *delta, uint64_t ino, delta_xattr_fn fn, void *data);

@@ -1,0 +1,232 @@
+#include "inode.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "acl.h"
+#include "content.h"
+#include "io.h"
+#include "log.h"
+
+#define NS INT64_C(1000000000)
+#define MAX_LINKS 65000 /* as ext4 */
+
+static void from_image(const struct view *v, uint64_t ino, uint32_t image_ino, struct delta_inode *row)
+{
+    const struct image_inode *i = image_inode(v->image, image_ino);
+
+    *row = (struct delta_inode){
+        .ino = ino,
+        .image_ino = image_ino,
+        .mode = i->mode,
+        .uid = i->uid,
+        .gid = i->gid,
+        .nlink = i->nlink,
+        .rdev = i->rdev,
+        .size = i->size,
+        .atime = i->mtime,
+        .mtime = i->mtime,
+        .ctime = i->ctime,
+        .parent = S_ISDIR(i->mode) ? view_ino(v, i->parent) : 0,
+        .object = DELTA_NO_OBJECT,
+        .chunked = S_ISREG(i->mode) && i->size > 0,
+    };
+}
+
+int inode_get(struct view *v, struct delta *d, uint64_t ino, struct inode *ret)
+{
+    uint32_t image_ino = view_image_ino(v, ino);
+    int r = 0;
+
+    if (d && (!image_ino || inomap_get(&v->changed_inodes, ino))) r = delta_get_inode(d, ino, &ret->row);
+    if (r < 0) {
+        log_error("node %s: inode %llu cannot be read: %s", v->serial, (unsigned long long)ino, log_reason(r));
+        return r;
+    }
+    ret->stored = r > 0;
+    if (ret->stored) return ret->row.mode ? 0 : -ESTALE;
+    if (!image_ino) return -ESTALE;
+    from_image(v, ino, image_ino, &ret->row);
+    return 0;
+}
+
+int inode_get_dir(struct view *v, struct delta *d, uint64_t ino, struct inode *ret)
+{
+    int r = inode_get(v, d, ino, ret);
+
+    if (r < 0) return r;
+    if (!S_ISDIR(ret->row.mode)) return -ENOTDIR;
+    return ret->row.nlink == 0 ? -ENOENT : 0;
+}
+
+static int copy_xattr(const char *name, const void *value, size_t size, void *data)
+{
+    const struct {
+        struct delta *delta;
+        uint64_t ino;
+    } *to = data;
+
+    return delta_set_xattr(to->delta, to->ino, name, value, size);
+}
+
+static int copy_up(struct view *v, struct delta *d, const struct delta_inode *row)
+{
+    struct {
+        struct delta *delta;
+        uint64_t ino;
+    } to = {d, row->ino};
+    int r = inomap_add(&v->changed_inodes, row->ino, 1);
+
+    if (r == 0) r = delta_add_inode(d, row);
+    if (r == 0 && row->image_ino) r = image_xattrs(v->image, row->image_ino, copy_xattr, &to);
+    if (r == 0 && row->chunked) {
+        struct delta_chunk whole = {.end = image_inode(v->image, row->image_ino)->size};
+
+        r = delta_add_chunk(d, row->ino, &whole);
+    }
+    return r;
+}
+
+int inode_put(struct view *v, struct delta *d, struct inode *inode)
+{
+    int r;
+
+    if (inode->stored) return delta_set_inode(d, &inode->row);
+    r = copy_up(v, d, &inode->row);
+    inode->stored = r == 0;
+    return r;
+}
+
+int inode_put_changed(struct view *v, struct delta *d, struct inode *inode)
+{
+    inode->row.ctime = io_now();
+    return inode_put(v, d, inode);
+}
+
+int inode_put_modified(struct view *v, struct delta *d, struct inode *inode)
+{
+    inode->row.mtime = inode->row.ctime = io_now();
+    return inode_put(v, d, inode);
+}
+
+int inode_new(struct delta *d, struct inode *inode)
+{
+    struct delta_inode *row = &inode->row;
+
+    row->image_ino = 0;
+    row->nlink = S_ISDIR(row->mode) ? 2 : 1;
+    row->atime = row->mtime = row->ctime = io_now();
+    row->object = DELTA_NO_OBJECT;
+    row->chunked = false;
+    inode->stored = false;
+    return delta_new_ino(d, &row->ino);
+}
+
+int inode_unlink(struct view *v, struct delta *d, struct inode *inode)
+{
+    int r;
+
+    if (S_ISDIR(inode->row.mode)) inode->row.nlink = 0;
+    else if (inode->row.nlink > 0) inode->row.nlink--;
+    r = inode_put_changed(v, d, inode);
+    if (r == 0 && inode->row.nlink == 0) r = view_orphan(v, d, inode->row.ino);
+    return r;
+}
+
+static struct timespec to_timespec(int64_t ns)
+{
+    struct timespec t = {.tv_sec = ns / NS, .tv_nsec = ns % NS};
+
+    if (t.tv_nsec < 0) {
+        t.tv_sec--;
+        t.tv_nsec += NS;
+    }
+    return t;
+}
+
+static int64_t from_timespec(const struct timespec *t)
+{
+    return t->tv_sec * NS + t->tv_nsec;
+}
+
+int inode_stat(struct view *v, uint64_t ino, struct stat *st)
+{
+    struct delta *d = view_lock(v);
+    struct inode inode;
+    int r = inode_get(v, d, ino, &inode);
+
+    view_unlock(d);
+    if (r < 0) return r;
+    *st = (struct stat){
+        .st_ino = identity_st_ino(view_wire(v, ino)),
+        .st_mode = inode.row.mode,
+        .st_nlink = inode.row.nlink,
+        .st_uid = inode.row.uid,
+        .st_gid = inode.row.gid,
+        .st_rdev = inode.row.rdev,
+        .st_size = inode.row.size,
+        .st_blksize = 4096,
+        .st_atim = to_timespec(inode.row.atime),
+        .st_mtim = to_timespec(inode.row.mtime),
+        .st_ctim = to_timespec(inode.row.ctime),
+    };
+    return content_blocks(v, &inode, &st->st_blocks);
+}
+
+static int change_mode(struct view *v, struct delta *d, struct inode *inode, uint32_t mode)
+{
+    inode->row.mode = (inode->row.mode & S_IFMT) | (mode & 07777);
+    return acl_chmod(v, d, inode);
+}
+
+static void change_times(struct delta_inode *row, const struct stat *st, int set, int64_t now)
+{
+    if (set & INODE_ATIME) row->atime = set & INODE_ATIME_NOW ? now : from_timespec(&st->st_atim);
+    if (set & INODE_MTIME) row->mtime = set & INODE_MTIME_NOW ? now : from_timespec(&st->st_mtim);
+    row->ctime = now;
+}
+
+int inode_change(struct view *v, uint64_t ino, const struct stat *st, int set)
+{
+    struct inode inode;
+    struct delta *d;
+    int r = view_begin(v, &d);
+
+    if (r < 0) return r;
+    r = inode_get(v, d, ino, &inode);
+    if (r == 0) {
+        if (set & INODE_UID) inode.row.uid = st->st_uid;
+        if (set & INODE_GID) inode.row.gid = st->st_gid;
+        change_times(&inode.row, st, set, io_now());
+        r = inode_put(v, d, &inode);
+    }
+    if (r == 0 && set & INODE_MODE) {
+        r = change_mode(v, d, &inode, st->st_mode);
+        if (r == 0) r = inode_put(v, d, &inode);
+    }
+    return view_end(v, d, r, VIEW_METADATA);
+}
+
+static int stored_target(struct delta *d, uint64_t ino, char *buffer, size_t size)
+{
+    size_t length;
+    int r = delta_get_content(d, ino, buffer, size - 1, &length);
+
+    if (r <= 0) return r < 0 ? r : -EIO;
+    if (length >= size) return -ENAMETOOLONG;
+    buffer[length] = '\0';
+    return length;
+}
+
+int inode_readlink(struct view *v, uint64_t ino, char *buffer, size_t size)
+{
+    struct delta *d = view_lock(v);
+    struct inode inode;
+    int r = inode_get(v, d, ino, &inode);
+
+    if (r == 0 && !S_ISLNK(inode.row.mode)) r = -EINVAL;
+    if (r == 0 && !inode.row.image_ino) r = stored_target(d, ino, buffer, size);
+    view_unlock(d);
+    if (r != 0 || !inode.row.image_ino) return r;
+    return image_readlink(v->image, inode.row.image_ino, buffer, size);
+}

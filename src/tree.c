@@ -1,0 +1,680 @@
+#include "tree.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "catalog.h"
+#include "fdcache.h"
+#include "inode.h"
+#include "io.h"
+#include "log.h"
+#include "store.h"
+
+#define MAX_NODES (1u << IDENTITY_NODE_BITS)
+
+/* Inode numbers above the views: of node 0, and of each node beside its root. */
+enum { INO_SYSTEM = 2, INO_TFTPBOOT = 3, INO_NODE = 2, INO_BOOT_LINK = 3, INO_TFTP_LINK = 4 };
+
+struct tree_node {
+    struct tree *tree;
+    uint32_t number;
+    _Atomic unsigned users; /* requests that hold it */
+
+    /* Guarded by tree.lock; changed with it held for writing. */
+    char *serial, *mac_name, *image, *boot; /* mac_name: with dashes; NULL: none. image, boot: NULL without an image */
+    bool gone;                              /* its row was deleted */
+    bool seen;                              /* by the refresh under way */
+
+    bool told; /* the kernel, that the node is gone; the ticking thread's own */
+
+    pthread_mutex_t open_lock; /* held while the view is opened or closed */
+    _Atomic(struct view *) view;
+};
+
+/* An index in use, shared by the views that stand on it. */
+struct tree_image {
+    struct image *image;
+    struct tree_image *next;
+};
+
+struct tree {
+    struct store *store;
+    struct identity identity;
+    struct view_shared shared;
+    char *images_path, *nodes_path;
+    int images_fd, nodes_fd;
+
+    pthread_mutex_t catalog_lock; /* guards the catalog and the versions; taken before `lock` */
+    int64_t version, told_version;
+
+    pthread_mutex_t images_lock; /* guards images; nothing is taken under it */
+    struct tree_image *images;
+
+    pthread_rwlock_t lock; /* guards the table and what node fields say */
+    struct tree_node **nodes; /* by number; NULL: no such node */
+    uint32_t room;            /* of nodes */
+    int64_t changed;          /* nanoseconds since 1970: when the catalog was last seen to change */
+};
+
+/* ---- the catalog ---- */
+
+static void replace(char **to, char *text)
+{
+    free(*to);
+    *to = text;
+}
+
+static char *mac_name(const char *mac)
+{
+    char *name = mac ? io_format("%s", mac) : NULL;
+
+    for (char *c = name; c && *c; c++)
+        if (*c == ':') *c = '-';
+    return name;
+}
+
+static struct tree_node *node_new(struct tree *t, uint32_t number)
+{
+    struct tree_node *node = calloc(1, sizeof(*node));
+
+    if (!node) return NULL;
+    node->tree = t;
+    node->number = number;
+    pthread_mutex_init(&node->open_lock, NULL);
+    return node;
+}
+
+static void node_free(struct tree_node *node)
+{
+    if (!node) return;
+    pthread_mutex_destroy(&node->open_lock);
+    free(node->serial);
+    free(node->mac_name);
+    free(node->image);
+    free(node->boot);
+    free(node);
+}
+
+static int table_grow(struct tree *t, uint32_t number)
+{
+    uint32_t room = t->room ? t->room : 64;
+    struct tree_node **nodes;
+
+    if (number < t->room) return 0;
+    while (room <= number) room *= 2;
+    nodes = reallocarray(t->nodes, room, sizeof(*nodes));
+    if (!nodes) return -ENOMEM;
+    memset(nodes + t->room, 0, (room - t->room) * sizeof(*nodes));
+    t->nodes = nodes;
+    t->room = room;
+    return 0;
+}
+
+static int take_row(const struct catalog_node *row, void *data)
+{
+    struct tree *t = data;
+    struct catalog_image image = {0};
+    struct tree_node *node;
+    int r;
+
+    if (row->number <= 0 || row->number >= MAX_NODES) return -EIO;
+    r = table_grow(t, row->number);
+    if (r < 0) return r;
+    node = t->nodes[row->number];
+    if (!node) node = t->nodes[row->number] = node_new(t, row->number);
+    if (!node) return -ENOMEM;
+    node->seen = true;
+    node->gone = false;
+    replace(&node->serial, io_format("%s", row->serial));
+    replace(&node->mac_name, mac_name(row->mac));
+    replace(&node->image, row->base ? io_format("%s", row->base) : NULL);
+    r = row->base ? catalog_image(t->store->catalog, row->base, &image) : -ENOENT;
+    replace(&node->boot, r == 0 ? io_format("%s", image.boot ? image.boot : "boot") : NULL);
+    catalog_image_free(&image);
+    return r == -ENOENT ? 0 : r;
+}
+
+/* catalog_lock and lock held. */
+static int reload(struct tree *t)
+{
+    int r;
+
+    for (uint32_t i = 0; i < t->room; i++)
+        if (t->nodes[i]) t->nodes[i]->seen = false;
+    r = catalog_nodes(t->store->catalog, take_row, t);
+    if (r < 0) return r;
+    for (uint32_t i = 0; i < t->room; i++)
+        if (t->nodes[i] && !t->nodes[i]->seen) t->nodes[i]->gone = true;
+    t->changed = io_now();
+    return 0;
+}
+
+/* 1: it has changed; 0: it has not. */
+static int refresh(struct tree *t)
+{
+    int64_t version;
+    int r;
+
+    pthread_mutex_lock(&t->catalog_lock);
+    r = catalog_version(t->store->catalog, &version);
+    if (r == 0 && version != t->version) {
+        pthread_rwlock_wrlock(&t->lock);
+        r = reload(t);
+        pthread_rwlock_unlock(&t->lock);
+        if (r == 0) t->version = version;
+        if (r == 0) r = 1;
+    }
+    pthread_mutex_unlock(&t->catalog_lock);
+    if (r < 0) log_error("catalog: %s: %s", log_reason(r), catalog_message(t->store->catalog));
+    return r;
+}
+
+/* ---- views ---- */
+
+static int get_image(struct tree *t, const char *name, struct image **ret_image)
+{
+    struct tree_image *i;
+    int r = 0;
+
+    pthread_mutex_lock(&t->images_lock);
+    for (i = t->images; i && strcmp(image_name(i->image), name) != 0;) i = i->next;
+    if (!i) {
+        i = calloc(1, sizeof(*i));
+        r = i ? image_open(&i->image, t->images_fd, t->images_path, name) : -ENOMEM;
+        if (r < 0) {
+            free(i);
+        } else {
+            i->next = t->images;
+            t->images = i;
+        }
+    }
+    if (r == 0) *ret_image = image_ref(i->image);
+    pthread_mutex_unlock(&t->images_lock);
+    return r;
+}
+
+/* From the first look into it on a node stands on this image, whatever the default becomes: nodeids were given out. */
+static int bind(struct tree *t, uint32_t number, const char *image)
+{
+    int r;
+
+    pthread_mutex_lock(&t->catalog_lock);
+    r = catalog_bind_node(t->store->catalog, number, image);
+    if (r < 0) log_error("catalog: node %u could not be bound to image %s: %s", number, image, log_reason(r));
+    pthread_mutex_unlock(&t->catalog_lock);
+    return r;
+}
+
+static int open_view(struct tree_node *node)
+{
+    struct tree *t = node->tree;
+    _cleanup_free_ char *name = NULL, *serial = NULL;
+    struct image *image = NULL;
+    struct view *view = NULL;
+    int r;
+
+    pthread_rwlock_rdlock(&t->lock);
+    name = node->image ? io_format("%s", node->image) : NULL;
+    serial = io_format("%s", node->serial);
+    pthread_rwlock_unlock(&t->lock);
+    if (!serial) return -ENOMEM;
+    if (!name) return -ENOENT;
+    r = bind(t, node->number, name);
+    if (r == 0) r = get_image(t, name, &image);
+    if (r == 0) r = view_open(&view, &t->shared, node->number, serial, image);
+    image_unref(image);
+    if (r == 0) atomic_store(&node->view, view);
+    /* "No image" is the catalog's news alone; what is missing beneath is damage. */
+    return r == -ENOENT ? -EIO : r;
+}
+
+static int get_view(struct tree_node *node, struct view **ret_view)
+{
+    int r = 0;
+
+    *ret_view = atomic_load(&node->view);
+    if (*ret_view) return 0;
+    pthread_mutex_lock(&node->open_lock);
+    if (!atomic_load(&node->view)) r = open_view(node);
+    pthread_mutex_unlock(&node->open_lock);
+    *ret_view = atomic_load(&node->view);
+    return r;
+}
+
+/* ---- from nodeids to files and back ---- */
+
+static struct tree_node *hold(struct tree_node *node)
+{
+    atomic_fetch_add(&node->users, 1);
+    return node;
+}
+
+/* NULL: there is no such node (any more). */
+static struct tree_node *get_node(struct tree *t, uint32_t number)
+{
+    struct tree_node *node = NULL;
+
+    pthread_rwlock_rdlock(&t->lock);
+    if (number < t->room) node = t->nodes[number];
+    if (node && node->gone) node = NULL;
+    if (node) hold(node);
+    pthread_rwlock_unlock(&t->lock);
+    return node;
+}
+
+void tree_put(struct tree_file *file)
+{
+    if (file->node) atomic_fetch_sub(&file->node->users, 1);
+    *file = (struct tree_file){0};
+}
+
+static int get_top(uint64_t ino, struct tree_file *ret)
+{
+    if (ino == INO_SYSTEM) ret->kind = TREE_SYSTEM;
+    else if (ino == INO_TFTPBOOT) ret->kind = TREE_TFTPBOOT;
+    else return -ESTALE;
+    return 0;
+}
+
+static int get_in_view(struct tree_file *file, uint64_t ino)
+{
+    int r;
+
+    file->kind = TREE_VIEW;
+    file->ino = ino;
+    r = get_view(file->node, &file->view);
+    if (r < 0) return r == -ENOENT ? -ESTALE : r;
+    file->ino = view_unwire(file->view, ino);
+    return file->ino ? 0 : -ESTALE;
+}
+
+int tree_get(struct tree *t, uint64_t nodeid, struct tree_file *ret)
+{
+    struct identity_file id = nodeid == 1 ? (struct identity_file){0} : identity_file(&t->identity, nodeid);
+    int r = 0;
+
+    *ret = (struct tree_file){.kind = TREE_ROOT};
+    if (nodeid == 1) return 0;
+    if (id.node == 0) return get_top(id.ino, ret);
+    ret->node = get_node(t, id.node);
+    if (!ret->node) return -ESTALE;
+    if (id.ino == INO_NODE) ret->kind = TREE_NODE;
+    else if (id.ino == INO_BOOT_LINK) ret->kind = TREE_BOOT_LINK;
+    else if (id.ino == INO_TFTP_LINK) ret->kind = TREE_TFTP_LINK;
+    else r = get_in_view(ret, id.ino);
+    if (r < 0) tree_put(ret);
+    return r;
+}
+
+static struct identity_file identity_of(const struct tree_file *file)
+{
+    uint32_t node = file->node ? file->node->number : 0;
+
+    switch (file->kind) {
+    case TREE_ROOT: break;
+    case TREE_SYSTEM: return (struct identity_file){0, INO_SYSTEM};
+    case TREE_TFTPBOOT: return (struct identity_file){0, INO_TFTPBOOT};
+    case TREE_NODE: return (struct identity_file){node, INO_NODE};
+    case TREE_BOOT_LINK: return (struct identity_file){node, INO_BOOT_LINK};
+    case TREE_TFTP_LINK: return (struct identity_file){node, INO_TFTP_LINK};
+    case TREE_VIEW: return view_wire(file->view, file->ino);
+    }
+    return (struct identity_file){0, 1};
+}
+
+uint64_t tree_nodeid(const struct tree *t, const struct tree_file *file)
+{
+    return file->kind == TREE_ROOT ? 1 : identity_nodeid(&t->identity, identity_of(file));
+}
+
+uint32_t tree_generation(const struct tree *t, const struct tree_file *file)
+{
+    return file->kind == TREE_ROOT ? 0 : identity_generation(&t->identity, identity_of(file));
+}
+
+bool tree_is_lasting(const struct tree_file *file)
+{
+    return file->kind == TREE_VIEW;
+}
+
+int tree_refer(const struct tree_file *file)
+{
+    return file->kind == TREE_VIEW ? view_refer(file->view, file->ino) : 0;
+}
+
+void tree_forget(struct tree *t, uint64_t nodeid, uint64_t count)
+{
+    _cleanup_file_ struct tree_file file = {0};
+
+    /* A node that is gone forgets on its own. */
+    if (nodeid != 1 && tree_get(t, nodeid, &file) == 0 && file.kind == TREE_VIEW) view_forget(file.view, file.ino, count);
+}
+
+/* ---- above the views ---- */
+
+int tree_stat(struct tree *t, const struct tree_file *file, struct stat *st)
+{
+    bool is_link = file->kind == TREE_BOOT_LINK || file->kind == TREE_TFTP_LINK;
+    char target[4096];
+    int length = 0;
+
+    if (file->kind == TREE_VIEW) return inode_stat(file->view, file->ino, st);
+    if (is_link) length = tree_readlink(t, file, target, sizeof(target));
+    if (length < 0) return length;
+    pthread_rwlock_rdlock(&t->lock);
+    *st = (struct stat){
+        .st_ino = identity_st_ino(identity_of(file)),
+        .st_mode = is_link ? S_IFLNK | 0777 : S_IFDIR | 0555,
+        .st_nlink = is_link ? 1 : 2,
+        .st_size = is_link ? length : 4096,
+        .st_blksize = 4096,
+        .st_mtim = {.tv_sec = t->changed / 1000000000, .tv_nsec = t->changed % 1000000000},
+    };
+    pthread_rwlock_unlock(&t->lock);
+    st->st_atim = st->st_ctim = st->st_mtim;
+    return 0;
+}
+
+static bool is_named(const struct tree_node *node, enum tree_kind dir, const char *name)
+{
+    const char *own = dir == TREE_SYSTEM ? node->serial : node->mac_name;
+
+    return !node->gone && own && strcmp(own, name) == 0;
+}
+
+static int find_node(struct tree *t, enum tree_kind dir, const char *name, struct tree_file *ret)
+{
+    pthread_rwlock_rdlock(&t->lock);
+    for (uint32_t i = 0; i < t->room && !ret->node; i++)
+        if (t->nodes[i] && is_named(t->nodes[i], dir, name)) ret->node = hold(t->nodes[i]);
+    pthread_rwlock_unlock(&t->lock);
+    ret->kind = dir == TREE_SYSTEM ? TREE_NODE : TREE_TFTP_LINK;
+    return ret->node ? 0 : -ENOENT;
+}
+
+static int find_in_node(const struct tree_file *dir, const char *name, struct tree_file *ret)
+{
+    bool has_image;
+    int r = 0;
+
+    pthread_rwlock_rdlock(&dir->node->tree->lock);
+    has_image = dir->node->boot != NULL;
+    pthread_rwlock_unlock(&dir->node->tree->lock);
+    if (!has_image) return -ENOENT;
+    *ret = (struct tree_file){.kind = TREE_BOOT_LINK, .node = hold(dir->node)};
+    if (strcmp(name, "rootfs") == 0) r = get_in_view(ret, DELTA_ROOT);
+    else if (strcmp(name, "boot") != 0) r = -ENOENT;
+    if (r < 0) tree_put(ret);
+    return r;
+}
+
+static int find_parent(const struct tree_file *dir, struct tree_file *ret)
+{
+    if (dir->kind == TREE_NODE) *ret = (struct tree_file){.kind = TREE_SYSTEM};
+    else if (dir->kind == TREE_VIEW) *ret = (struct tree_file){.kind = TREE_NODE, .node = hold(dir->node)};
+    else *ret = (struct tree_file){.kind = TREE_ROOT};
+    return 0;
+}
+
+int tree_lookup(struct tree *t, const struct tree_file *dir, const char *name, struct tree_file *ret)
+{
+    *ret = (struct tree_file){0};
+    if (strcmp(name, ".") == 0) {
+        *ret = *dir;
+        if (ret->node) hold(ret->node);
+        return 0;
+    }
+    if (dir->kind == TREE_BOOT_LINK || dir->kind == TREE_TFTP_LINK) return -ENOTDIR;
+    if (strcmp(name, "..") == 0) return find_parent(dir, ret);
+    if (dir->kind == TREE_NODE) return find_in_node(dir, name, ret);
+    if (dir->kind == TREE_ROOT) {
+        ret->kind = strcmp(name, "system") == 0 ? TREE_SYSTEM : TREE_TFTPBOOT;
+        if (ret->kind == TREE_TFTPBOOT && strcmp(name, "tftpboot") != 0) return -ENOENT;
+        refresh(t); /* what it holds may have changed, and its times tell the kernel so */
+        return 0;
+    }
+    if (refresh(t) < 0) return -ETIMEDOUT;
+    return find_node(t, dir->kind, name, ret);
+}
+
+int tree_readlink(struct tree *t, const struct tree_file *file, char *buffer, size_t size)
+{
+    const struct tree_node *node = file->node;
+    int length = -EINVAL;
+
+    pthread_rwlock_rdlock(&t->lock);
+    if (file->kind == TREE_BOOT_LINK && node->boot) length = snprintf(buffer, size, "rootfs/%s", node->boot);
+    if (file->kind == TREE_TFTP_LINK) length = snprintf(buffer, size, "../system/%s/boot/", node->serial);
+    pthread_rwlock_unlock(&t->lock);
+    return length;
+}
+
+/* The fixed names of the two upper levels, in cookie order. */
+static int next_fixed(struct tree *t, const struct tree_file *dir, uint32_t cookie, struct tree_entry *ret)
+{
+    static const char *const names[][2] = {{"system", "tftpboot"}, {"rootfs", "boot"}};
+    uint32_t index = cookie < 3 ? 0 : cookie - 2;
+
+    for (; index < 2; index++) {
+        int r;
+
+        snprintf(ret->name, sizeof(ret->name), "%s", names[dir->kind == TREE_NODE][index]);
+        ret->cookie = index + 3;
+        r = tree_lookup(t, dir, ret->name, &ret->file);
+        if (r != -ENOENT) return r < 0 ? r : 1;
+    }
+    return 0;
+}
+
+/* Nodes in the order of their numbers, which are their cookies. */
+static int next_node(struct tree *t, enum tree_kind dir, uint32_t cookie, struct tree_entry *ret)
+{
+    uint32_t i = cookie < 3 ? 0 : cookie - 2;
+
+    pthread_rwlock_rdlock(&t->lock);
+    for (; i < t->room; i++) {
+        struct tree_node *node = t->nodes[i];
+        const char *name = node && !node->gone ? (dir == TREE_SYSTEM ? node->serial : node->mac_name) : NULL;
+
+        if (!name) continue;
+        ret->file = (struct tree_file){.kind = dir == TREE_SYSTEM ? TREE_NODE : TREE_TFTP_LINK, .node = hold(node)};
+        ret->cookie = i + 3;
+        snprintf(ret->name, sizeof(ret->name), "%s", name);
+        break;
+    }
+    pthread_rwlock_unlock(&t->lock);
+    return i < t->room;
+}
+
+int tree_next(struct tree *t, const struct tree_file *dir, uint32_t cookie, struct tree_entry *ret)
+{
+    if (dir->kind == TREE_ROOT || dir->kind == TREE_NODE) return next_fixed(t, dir, cookie, ret);
+    if (dir->kind != TREE_SYSTEM && dir->kind != TREE_TFTPBOOT) return -ENOTDIR;
+    if (cookie <= 2 && refresh(t) < 0) return -ETIMEDOUT;
+    return next_node(t, dir->kind, cookie, ret);
+}
+
+/* ---- the life of the mount ---- */
+
+static void release_images(struct tree *t)
+{
+    while (t->images) {
+        struct tree_image *i = t->images;
+
+        t->images = i->next;
+        fdcache_drop_owner(t->shared.files, i->image);
+        image_unref(i->image);
+        free(i);
+    }
+}
+
+/* Requests that still hold the node go on first; the next tick tries again. */
+static void end_view(struct tree_node *node)
+{
+    struct view *view = NULL;
+
+    pthread_mutex_lock(&node->open_lock);
+    pthread_rwlock_wrlock(&node->tree->lock);
+    if (node->gone && atomic_load(&node->users) == 0) view = atomic_exchange(&node->view, NULL);
+    pthread_rwlock_unlock(&node->tree->lock);
+    view_close(view);
+    pthread_mutex_unlock(&node->open_lock);
+}
+
+int tree_open(struct tree **ret_tree, struct store *store, bool sync)
+{
+    struct tree *t = calloc(1, sizeof(*t));
+    uint8_t key[32];
+    int r;
+
+    if (!t) return -ENOMEM;
+    t->store = store;
+    t->version = -1;
+    pthread_mutex_init(&t->catalog_lock, NULL);
+    pthread_mutex_init(&t->images_lock, NULL);
+    pthread_rwlock_init(&t->lock, NULL);
+    t->images_path = io_format("%s/images", store->path);
+    t->nodes_path = io_format("%s/nodes", store->path);
+    t->images_fd = io_open_beneath(store->fd, "images", O_RDONLY | O_DIRECTORY, 0);
+    t->nodes_fd = io_open_beneath(store->fd, "nodes", O_RDONLY | O_DIRECTORY, 0);
+    t->shared = (struct view_shared){
+        .identity = &t->identity,
+        .files = fdcache_new(io_raise_nofile() / 2),
+        .nodes_fd = t->nodes_fd,
+        .nodes_path = t->nodes_path,
+        .sync = sync,
+    };
+    r = catalog_key(store->catalog, key);
+    if (r == 0 && (t->images_fd < 0 || t->nodes_fd < 0)) r = -ENOENT;
+    if (r == 0 && (!t->images_path || !t->nodes_path || !t->shared.files)) r = -ENOMEM;
+    if (r == 0) {
+        identity_init(&t->identity, key);
+        r = refresh(t);
+    }
+    if (r < 0) {
+        log_error("%s: cannot be served: %s", store->path, log_reason(r));
+        tree_close(t);
+        return r;
+    }
+    *ret_tree = t;
+    return 0;
+}
+
+void tree_close(struct tree *t)
+{
+    if (!t) return;
+    for (uint32_t i = 0; i < t->room; i++) {
+        if (t->nodes[i]) view_close(atomic_load(&t->nodes[i]->view));
+        node_free(t->nodes[i]);
+    }
+    free(t->nodes);
+    release_images(t);
+    fdcache_free(t->shared.files);
+    if (t->images_fd >= 0) close(t->images_fd);
+    if (t->nodes_fd >= 0) close(t->nodes_fd);
+    pthread_mutex_destroy(&t->catalog_lock);
+    pthread_mutex_destroy(&t->images_lock);
+    pthread_rwlock_destroy(&t->lock);
+    free(t->images_path);
+    free(t->nodes_path);
+    free(t);
+}
+
+static uint32_t table_room(struct tree *t)
+{
+    uint32_t room;
+
+    pthread_rwlock_rdlock(&t->lock);
+    room = t->room;
+    pthread_rwlock_unlock(&t->lock);
+    return room;
+}
+
+/* The node of this number whether gone or not, held; NULL. */
+static struct tree_node *hold_any(struct tree *t, uint32_t number, bool *ret_gone)
+{
+    struct tree_node *node;
+
+    pthread_rwlock_rdlock(&t->lock);
+    node = number < t->room ? t->nodes[number] : NULL;
+    if (node) {
+        hold(node);
+        *ret_gone = node->gone;
+    }
+    pthread_rwlock_unlock(&t->lock);
+    return node;
+}
+
+static void tell_gone(struct tree *t, struct tree_node *node, const struct tree_changes *changes)
+{
+    struct tree_file system = {.kind = TREE_SYSTEM};
+    struct identity_file root = {.node = node->number, .ino = DELTA_ROOT};
+    _cleanup_free_ char *serial = NULL;
+
+    if (node->told) return;
+    node->told = true;
+    pthread_rwlock_rdlock(&t->lock);
+    serial = io_format("%s", node->serial);
+    pthread_rwlock_unlock(&t->lock);
+    if (serial) changes->name(changes->data, tree_nodeid(t, &system), serial, identity_nodeid(&t->identity, root));
+}
+
+static void tell_lists(struct tree *t, const struct tree_changes *changes)
+{
+    struct tree_file dirs[] = {{.kind = TREE_SYSTEM}, {.kind = TREE_TFTPBOOT}};
+
+    pthread_mutex_lock(&t->catalog_lock);
+    bool told = t->told_version == t->version;
+    t->told_version = t->version;
+    pthread_mutex_unlock(&t->catalog_lock);
+    for (int i = 0; !told && i < 2; i++) changes->list(changes->data, tree_nodeid(t, &dirs[i]));
+}
+
+static void tidy(struct tree_node *node, int64_t now, int64_t age)
+{
+    struct view *view = atomic_load(&node->view);
+
+    if (view) view_tidy(view, now, age);
+}
+
+void tree_tick(struct tree *t, int64_t commit_age, const struct tree_changes *changes)
+{
+    struct timespec now;
+    uint32_t count;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    refresh(t);
+    tell_lists(t, changes);
+    count = table_room(t);
+    for (uint32_t i = 0; i < count; i++) {
+        bool gone;
+        struct tree_node *node = hold_any(t, i, &gone);
+
+        if (!node) continue;
+        if (gone) tell_gone(t, node, changes);
+        else node->told = false;
+        tidy(node, now.tv_sec, commit_age);
+        atomic_fetch_sub(&node->users, 1);
+        if (gone) end_view(node);
+    }
+}
+
+int tree_sync(struct tree *t)
+{
+    uint32_t count = table_room(t);
+    int result = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        bool gone;
+        struct tree_node *node = hold_any(t, i, &gone);
+        struct view *view = node ? atomic_load(&node->view) : NULL;
+        int r = view ? view_sync(view) : 0;
+
+        if (r < 0) result = r;
+        if (node) atomic_fetch_sub(&node->users, 1);
+    }
+    return result;
+}

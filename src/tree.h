@@ -1,0 +1,78 @@
+/* tree: the whole mount: what stands above the nodes' roots, and the way from a nodeid to what it means.
+ *
+ *   /                        read-only, as is everything but the inside of rootfs
+ *   /system/<serial>/rootfs  a node's view
+ *   /system/<serial>/boot    a symlink to where the image keeps its boot files
+ *   /tftpboot/<mac-dashes>   a symlink to ../system/<serial>/boot/
+ *
+ * Nodes follow the catalog: it is looked at with every look-up up here, and by tree_tick(). */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "view.h"
+
+struct store;
+struct tree;
+struct tree_node;
+
+enum tree_kind { TREE_ROOT, TREE_SYSTEM, TREE_TFTPBOOT, TREE_NODE, TREE_BOOT_LINK, TREE_TFTP_LINK, TREE_VIEW };
+
+/* What a nodeid means, held until tree_put(). */
+struct tree_file {
+    enum tree_kind kind;
+    struct tree_node *node; /* from TREE_NODE on */
+    struct view *view;      /* TREE_VIEW alone */
+    uint64_t ino;           /* in the view */
+};
+
+/* `sync`: see view_shared. The store is borrowed. */
+int tree_open(struct tree **ret_tree, struct store *store, bool sync);
+/* Makes everything durable. No request may be running. */
+void tree_close(struct tree *tree);
+
+/* -ESTALE: means nothing (any more); -ETIMEDOUT: not now. */
+int tree_get(struct tree *tree, uint64_t nodeid, struct tree_file *ret_file);
+void tree_put(struct tree_file *file);
+static inline void tree_put_cleanup(struct tree_file *file) { tree_put(file); }
+#define _cleanup_file_ __attribute__((cleanup(tree_put_cleanup)))
+
+/* What goes over the wire for it. */
+uint64_t tree_nodeid(const struct tree *tree, const struct tree_file *file);
+uint32_t tree_generation(const struct tree *tree, const struct tree_file *file);
+int tree_stat(struct tree *tree, const struct tree_file *file, struct stat *ret_stat);
+
+/* May the kernel keep this name, or these attributes, for ever? Only what the catalog does not decide. */
+bool tree_is_lasting(const struct tree_file *file);
+
+/* Counting of the kernel's references; does nothing above the views. */
+int tree_refer(const struct tree_file *file);
+void tree_forget(struct tree *tree, uint64_t nodeid, uint64_t count);
+
+/* Above the views (and at their roots, for ".."): the name in the directory. */
+int tree_lookup(struct tree *tree, const struct tree_file *dir, const char *name, struct tree_file *ret_file);
+
+/* The target of one of the symlinks up here. */
+int tree_readlink(struct tree *tree, const struct tree_file *file, char *buffer, size_t size);
+
+/* The entry after `cookie` in a directory up here: 1, or 0 at the end. Cookies as in dirent.h. */
+struct tree_entry {
+    struct tree_file file; /* the caller puts it */
+    uint32_t cookie;
+    char name[256];
+};
+int tree_next(struct tree *tree, const struct tree_file *dir, uint32_t cookie, struct tree_entry *ret_entry);
+
+/* Called a few times a second by a thread of its own, without any lock: follows the catalog, tells `changed` of what the kernel
+ * should forget (a directory's list; a name in it, with what it meant), ends views of nodes that are gone, commits, checkpoints. */
+struct tree_changes {
+    void (*list)(void *data, uint64_t dir_nodeid);
+    void (*name)(void *data, uint64_t dir_nodeid, const char *name, uint64_t root_nodeid);
+    void *data;
+};
+void tree_tick(struct tree *tree, int64_t commit_age, const struct tree_changes *changes);
+
+/* Makes everything executed durable, all nodes. */
+int tree_sync(struct tree *tree);

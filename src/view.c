@@ -1,0 +1,324 @@
+#include "view.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "commit.h"
+#include "fdcache.h"
+#include "io.h"
+#include "log.h"
+
+static int add_to_map(uint64_t ino, void *map)
+{
+    return inomap_add(map, ino, 1);
+}
+
+/* What the kernel of an earlier mount had open without a name is gone now. */
+static int sweep(struct view *v, struct delta *d)
+{
+    uint64_t ino = 0;
+    int r;
+
+    commit_lock(delta_commit(d));
+    r = delta_next_orphan(d, 0, &ino);
+    commit_unlock(delta_commit(d));
+    if (r <= 0) return r;
+    r = commit_begin(delta_commit(d));
+    if (r < 0) return r;
+    for (ino = 0; (r = delta_next_orphan(d, ino, &ino)) > 0;) {
+        r = view_orphan(v, d, ino);
+        if (r < 0) break;
+    }
+    return view_end(v, d, r, VIEW_LAZY);
+}
+
+static int learn(struct view *v, struct delta *d)
+{
+    int r = delta_each_dir(d, add_to_map, &v->changed_dirs);
+
+    if (r == 0) r = delta_each_inode(d, v->image_base + image_count(v->image) + 1, add_to_map, &v->changed_inodes);
+    return r;
+}
+
+static int attach(struct view *v, const struct delta_base *create)
+{
+    _cleanup_free_ char *path = io_format("%s/%s", v->shared->nodes_path, v->serial);
+    struct delta *d = NULL;
+    int r;
+
+    if (!path) return -ENOMEM;
+    r = delta_open(&d, v->shared->nodes_fd, path, v->serial, v->shared->identity, create);
+    if (r < 0) return r;
+    v->image_base = delta_image_base(d);
+    v->shift = delta_shift(d);
+    if (delta_image_count(d) != image_count(v->image) || strcmp(delta_image(d), image_name(v->image)) != 0) {
+        log_error("node %s: its changes stand on another image, %s of %u files", v->serial, delta_image(d),
+                  delta_image_count(d));
+        r = -EIO;
+    }
+    if (r == 0) r = learn(v, d);
+    if (r == 0) r = sweep(v, d);
+    if (r < 0) {
+        delta_close(d);
+        return r;
+    }
+    atomic_store(&v->delta, d);
+    return 0;
+}
+
+static struct view *view_new(const struct view_shared *shared, uint32_t number, const char *serial, struct image *image)
+{
+    struct view *v = calloc(1, sizeof(*v));
+
+    if (!v) return NULL;
+    v->shared = shared;
+    v->number = number;
+    v->image = image_ref(image);
+    v->image_base = DELTA_FIRST;
+    v->serial = io_format("%s", serial);
+    pthread_mutex_init(&v->create_lock, NULL);
+    pthread_mutex_init(&v->references_lock, NULL);
+    for (int i = 0; i < VIEW_CONTENT_LOCKS; i++) pthread_rwlock_init(&v->content_locks[i], NULL);
+    return v;
+}
+
+int view_open(struct view **ret_view, const struct view_shared *shared, uint32_t number, const char *serial,
+              struct image *image)
+{
+    struct view *v = view_new(shared, number, serial, image);
+    int r;
+
+    if (!v || !v->serial) return -ENOMEM;
+    r = attach(v, NULL);
+    if (r < 0 && r != -ENOENT) {
+        log_error("node %s: its changes cannot be opened: %s", serial, log_reason(r));
+        view_close(v);
+        return r;
+    }
+    *ret_view = v;
+    return 0;
+}
+
+void view_close(struct view *v)
+{
+    if (!v) return;
+    fdcache_drop_owner(v->shared->files, v);
+    delta_close(atomic_load(&v->delta));
+    image_unref(v->image);
+    inomap_clear(&v->changed_dirs);
+    inomap_clear(&v->changed_inodes);
+    inomap_clear(&v->references);
+    inomap_clear(&v->orphans);
+    pthread_mutex_destroy(&v->create_lock);
+    pthread_mutex_destroy(&v->references_lock);
+    for (int i = 0; i < VIEW_CONTENT_LOCKS; i++) pthread_rwlock_destroy(&v->content_locks[i]);
+    free(v->serial);
+    free(v);
+}
+
+uint32_t view_image_ino(const struct view *v, uint64_t ino)
+{
+    if (ino == DELTA_ROOT) return 1;
+    if (ino <= v->image_base + 1 || ino > v->image_base + image_count(v->image)) return 0;
+    return ino - v->image_base;
+}
+
+uint64_t view_ino(const struct view *v, uint32_t image_ino)
+{
+    return image_ino == 1 ? DELTA_ROOT : v->image_base + image_ino;
+}
+
+struct identity_file view_wire(const struct view *v, uint64_t ino)
+{
+    return (struct identity_file){.node = v->number, .ino = ino == DELTA_ROOT ? ino : ino + v->shift};
+}
+
+uint64_t view_unwire(const struct view *v, uint64_t wire_ino)
+{
+    if (wire_ino == DELTA_ROOT) return DELTA_ROOT;
+    return wire_ino < v->shift + DELTA_FIRST ? 0 : wire_ino - v->shift;
+}
+
+struct delta *view_lock(struct view *v)
+{
+    struct delta *d = atomic_load(&v->delta);
+
+    if (d) commit_lock(delta_commit(d));
+    return d;
+}
+
+void view_unlock(struct delta *d)
+{
+    if (d) commit_unlock(delta_commit(d));
+}
+
+static int make_delta(struct view *v)
+{
+    struct delta_base base = {.image = image_name(v->image), .image_count = image_count(v->image)};
+    int r = 0;
+
+    pthread_mutex_lock(&v->create_lock);
+    if (!atomic_load(&v->delta)) {
+        r = attach(v, &base);
+        if (r < 0) log_error("node %s: no place for its changes could be made: %s", v->serial, log_reason(r));
+    }
+    pthread_mutex_unlock(&v->create_lock);
+    return r;
+}
+
+int view_begin(struct view *v, struct delta **ret_delta)
+{
+    if (!atomic_load(&v->delta)) {
+        int r = make_delta(v);
+
+        if (r < 0) return r;
+    }
+    *ret_delta = atomic_load(&v->delta);
+    return commit_begin(delta_commit(*ret_delta));
+}
+
+int view_end(struct view *v, struct delta *d, int error, enum view_promise promise)
+{
+    struct commit *c = delta_commit(d);
+    struct commit_batch *batch = NULL;
+    int r = commit_end(c, error, &batch);
+
+    if (r < 0) return r;
+    if (promise == VIEW_METADATA && v->shared->sync) return commit_wait(c, batch);
+    if (promise == VIEW_CONTENTS) return commit_flush(c, batch);
+    commit_release(c, batch);
+    return 0;
+}
+
+void view_lock_contents(struct view *v, uint64_t ino, bool exclusive)
+{
+    pthread_rwlock_t *lock = &v->content_locks[ino % VIEW_CONTENT_LOCKS];
+
+    if (exclusive) pthread_rwlock_wrlock(lock);
+    else pthread_rwlock_rdlock(lock);
+}
+
+void view_unlock_contents(struct view *v, uint64_t ino)
+{
+    pthread_rwlock_unlock(&v->content_locks[ino % VIEW_CONTENT_LOCKS]);
+}
+
+int view_refer(struct view *v, uint64_t ino)
+{
+    int r;
+
+    pthread_mutex_lock(&v->references_lock);
+    r = inomap_add(&v->references, ino, 1);
+    pthread_mutex_unlock(&v->references_lock);
+    return r;
+}
+
+/* The row of an inode of the image stays, emptied, for its number must never mean the image's file again. */
+static int end_inode(struct view *v, struct delta *d, uint64_t ino)
+{
+    struct delta_inode i;
+    int r = delta_get_inode(d, ino, &i);
+
+    if (r <= 0) return r;
+    if (i.nlink > 0) return 0; /* the operation that took the last name was undone */
+    if (i.object > 0) {
+        fdcache_drop(v->shared->files, v, i.object);
+        r = commit_drops_object(delta_commit(d), i.object);
+        if (r < 0) return r;
+    }
+    if (!view_image_ino(v, ino)) return delta_remove_inode(d, ino);
+    r = delta_clear_inode(d, ino);
+    if (r < 0) return r;
+    i = (struct delta_inode){.ino = ino, .object = DELTA_NO_OBJECT};
+    return delta_set_inode(d, &i);
+}
+
+int view_orphan(struct view *v, struct delta *d, uint64_t ino)
+{
+    bool known;
+    int r = 0;
+
+    pthread_mutex_lock(&v->references_lock);
+    known = inomap_get(&v->references, ino) > 0;
+    if (known && !inomap_get(&v->orphans, ino)) r = inomap_add(&v->orphans, ino, 1);
+    pthread_mutex_unlock(&v->references_lock);
+    if (r < 0) return r;
+    return known ? 0 : end_inode(v, d, ino);
+}
+
+void view_forget(struct view *v, uint64_t ino, uint64_t count)
+{
+    struct delta *d;
+    bool over;
+    int r;
+
+    pthread_mutex_lock(&v->references_lock);
+    over = inomap_sub(&v->references, ino, count) == 0 && inomap_get(&v->orphans, ino);
+    if (over) inomap_sub(&v->orphans, ino, 1);
+    pthread_mutex_unlock(&v->references_lock);
+    if (!over) return;
+    r = view_begin(v, &d);
+    if (r == 0) r = view_end(v, d, end_inode(v, d, ino), VIEW_LAZY);
+    if (r < 0) log_warning("node %s: inode %llu is unused and stays until the next mount: %s", v->serial,
+                           (unsigned long long)ino, log_reason(r));
+}
+
+void view_tidy(struct view *v, int64_t now, int64_t age)
+{
+    struct delta *d = atomic_load(&v->delta);
+    int64_t since;
+    int r = 0;
+
+    if (!d) return;
+    if (commit_pending(delta_commit(d), &since) && now - since >= age) r = commit_sync(delta_commit(d));
+    if (r == 0) r = commit_checkpoint(delta_commit(d), delta_path(d));
+    if (r < 0 && r != -EBUSY) log_warning("node %s: housekeeping: %s", v->serial, log_reason(r));
+}
+
+int view_sync(struct view *v)
+{
+    struct delta *d = atomic_load(&v->delta);
+
+    return d ? commit_sync(delta_commit(d)) : 0;
+}
+
+int view_flush(struct view *v)
+{
+    struct delta *d;
+    int r = view_begin(v, &d);
+
+    return r < 0 ? r : view_end(v, d, 0, VIEW_CONTENTS);
+}
+
+static int open_object(void *data, uint64_t object)
+{
+    struct view *v = data;
+    char name[24];
+    int fd;
+
+    snprintf(name, sizeof(name), "%llu", (unsigned long long)object);
+    fd = openat(delta_objects_fd(atomic_load(&v->delta)), name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int view_open_object(struct view *v, uint64_t object, struct fdcache_entry **ret_entry)
+{
+    int fd = fdcache_get(v->shared->files, v, object, open_object, v, ret_entry);
+
+    if (fd != -ENOENT) return fd;
+    log_error("node %s: object %llu is missing", v->serial, (unsigned long long)object);
+    return -EIO;
+}
+
+static int open_image_file(void *data, uint64_t ino)
+{
+    return image_open_file(data, ino);
+}
+
+int view_open_image_file(struct view *v, uint32_t image_ino, struct fdcache_entry **ret_entry)
+{
+    return fdcache_get(v->shared->files, v->image, image_ino, open_image_file, v->image, ret_entry);
+}
