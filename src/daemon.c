@@ -20,6 +20,7 @@
 #define TICK_NS 250000000
 #define READ_AHEAD_KB "1024"
 #define MAX_THREADS 64
+#define IDLE_THREADS 16 /* each keeps a megabyte for transfers */
 
 struct daemon {
     const struct daemon_options *options;
@@ -162,7 +163,7 @@ static int serve(struct daemon *d)
 
     if (!config) return -ENOMEM;
     fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
-    fuse_loop_cfg_set_idle_threads(config, MAX_THREADS);
+    fuse_loop_cfg_set_idle_threads(config, IDLE_THREADS);
     r = -pthread_create(&d->keeper, NULL, keep_house, d);
     d->has_keeper = r == 0;
     if (r == 0) {
