@@ -191,11 +191,26 @@ static int mount_and_serve(struct daemon *d)
     return r;
 }
 
+/* The mount's source is the store, which tells whoever unmounts it whom to wait for. A comma would end the option. */
+static char *session_options(const char *store)
+{
+    char *text = io_format("allow_other,default_permissions,suid,dev,subtype=coppice,fsname=%s", store);
+
+    for (const char *c = store; text && *c; c++) {
+        if (*c != ',' && *c != '\\') continue;
+        free(text);
+        return io_format("allow_other,default_permissions,suid,dev,subtype=coppice,fsname=coppice");
+    }
+    return text;
+}
+
 static int make_session(struct daemon *d, struct fuse_ops *ops)
 {
-    char *argv[] = {"coppice", "-o", "allow_other,default_permissions,suid,dev,fsname=coppice,subtype=coppice", NULL};
+    _cleanup_free_ char *options = session_options(d->store->path);
+    char *argv[] = {"coppice", "-o", options, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, argv);
 
+    if (!options) return -ENOMEM;
     *ops = (struct fuse_ops){.tree = d->tree, .store_fd = d->store->fd, .ready = tell_ready, .ready_data = d};
     d->session = fuse_session_new(&args, &fuse_ops_table, sizeof(fuse_ops_table), ops);
     fuse_opt_free_args(&args);

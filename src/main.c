@@ -1,0 +1,353 @@
+/* The command table, and the way from the command line to one of its entries. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd.h"
+#include "io.h"
+#include "log.h"
+
+#define OPTION_VERSION 256
+
+static const struct command commands[] = {
+    {
+        .name = "init",
+        .usage = "[--server ADDR] [--network CIDR]",
+        .summary = "make an empty store",
+        .help = "Makes an empty store: in --store DIR, else $COPPICE_STORE, else /var/lib/coppice.\n"
+                "  --server ADDR   this machine's IPv4 address as the nodes see it\n"
+                "  --network CIDR  the nodes' network\n",
+        .example = "init --server 10.55.0.1 --network 10.55.0.0/24",
+        .run = cmd_init,
+    },
+    {
+        .name = "image",
+        .sub = "import",
+        .usage = "NAME SOURCE",
+        .summary = "unpack an OS image into the store",
+        .help = "Unpacks SOURCE into the store as image NAME: a directory, a tar archive (compressed or not),\n"
+                "or '-' for an archive on standard input. It appears whole or not at all.\n"
+                "The first image becomes the default image.\n",
+        .example = "image import debian debian.tar.zst",
+        .run = cmd_image_import,
+    },
+    {
+        .name = "image",
+        .sub = "list",
+        .usage = "[--json]",
+        .summary = "list the images",
+        .help = "Lists the images. NODES is the number of nodes whose root stands on the image.\n"
+                "  --json  print JSON\n",
+        .example = "image list",
+        .run = cmd_image_list,
+    },
+    {
+        .name = "image",
+        .sub = "show",
+        .usage = "NAME [--json]",
+        .summary = "show one image",
+        .help = "Shows one image.\n"
+                "  --json  print JSON\n",
+        .example = "image show debian",
+        .run = cmd_image_show,
+    },
+    {
+        .name = "image",
+        .sub = "default",
+        .usage = "NAME",
+        .summary = "choose the image of nodes that name none",
+        .help = "Makes NAME the default image, for nodes that name no image.\n"
+                "A node that has changes keeps the image they were made on.\n",
+        .example = "image default debian",
+        .run = cmd_image_default,
+    },
+    {
+        .name = "image",
+        .sub = "remove",
+        .usage = "NAME",
+        .summary = "delete an image that no node uses",
+        .help = "Deletes an image. Refused while a node stands on it.\n",
+        .example = "image remove debian-old",
+        .run = cmd_image_remove,
+    },
+    {
+        .name = "node",
+        .sub = "add",
+        .usage = "SERIAL [--mac MAC] [--ip IP] [--hostname NAME] [--image NAME]",
+        .summary = "add a node",
+        .help = "Adds a node, mounted or not. Its root is MOUNTPOINT/system/SERIAL/rootfs.\n"
+                "  --mac MAC        its network card: b8:27:eb:42:32:c8 or B8-27-EB-42-32-C8\n"
+                "  --ip IP          its IPv4 address\n"
+                "  --hostname NAME  its host name\n"
+                "  --image NAME     its image; without it, the default image\n",
+        .example = "node add 000000008a4232c8 --mac b8:27:eb:42:32:c8",
+        .run = cmd_node_add,
+    },
+    {
+        .name = "node",
+        .sub = "list",
+        .usage = "[--json]",
+        .summary = "list the nodes",
+        .help =
+            "Lists the nodes. CHANGES is what a node's changes take on the disk.\n"
+            "  --json  print JSON; image is null for a node that names none, base is the image its root stands on\n",
+        .example = "node list",
+        .run = cmd_node_list,
+    },
+    {
+        .name = "node",
+        .sub = "show",
+        .usage = "SERIAL [--json]",
+        .summary = "show one node",
+        .help =
+            "Shows one node.\n"
+            "  --json  print JSON; image is null for a node that names none, base is the image its root stands on\n",
+        .example = "node show 000000008a4232c8",
+        .run = cmd_node_show,
+    },
+    {
+        .name = "node",
+        .sub = "set",
+        .usage = "SERIAL [--mac MAC] [--ip IP] [--hostname NAME] [--image NAME]",
+        .summary = "change what is known of a node",
+        .help = "Changes the given values and leaves the others; '' clears one.\n"
+                "  --mac MAC        its network card: b8:27:eb:42:32:c8 or B8-27-EB-42-32-C8\n"
+                "  --ip IP          its IPv4 address\n"
+                "  --hostname NAME  its host name\n"
+                "  --image NAME     its image; '' is the default image\n",
+        .example = "node set 000000008a4232c8 --hostname pi7 --ip ''",
+        .run = cmd_node_set,
+    },
+    {
+        .name = "node",
+        .sub = "remove",
+        .usage = "SERIAL [--purge]",
+        .summary = "remove a node; its changes stay on the disk",
+        .help = "Removes a node. Its changes stay on the disk: adding the same serial again finds them.\n"
+                "  --purge  delete its changes too, for good; refused while the store is mounted\n",
+        .example = "node remove 000000008a4232c8",
+        .run = cmd_node_remove,
+    },
+    {
+        .name = "mount",
+        .usage = "[-f] [-o OPTS] MOUNTPOINT",
+        .summary = "mount the nodes' roots",
+        .help = "Mounts the store on the directory MOUNTPOINT and returns when it is usable.\n"
+                "  -f             stay in the foreground\n"
+                "  -o sync        changes are on the disk before they are answered, as NFS asks (the default)\n"
+                "  -o async       changes reach the disk every 5 seconds; for local work, not for NFS\n"
+                "  -o async=SECS  the same, every SECS seconds (1 to 3600)\n",
+        .example = "mount /mnt/cluster",
+        .run = cmd_mount,
+    },
+    {
+        .name = "umount",
+        .usage = "MOUNTPOINT",
+        .summary = "take the mount down",
+        .help = "Takes the mount down and waits until the store is free to be mounted again.\n",
+        .example = "umount /mnt/cluster",
+        .run = cmd_umount,
+    },
+    {
+        .name = "status",
+        .usage = "[--json]",
+        .summary = "show the store, its mount, its images and nodes",
+        .help = "Shows where the store is, whether it is mounted, and what it holds.\n"
+                "  --json  print JSON\n",
+        .example = "status",
+        .run = cmd_status,
+    },
+};
+#define COMMANDS (sizeof commands / sizeof *commands)
+
+static int usage_error(const char *about, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* As cmd_usage_error(), before a command is known; `about` is the group whose help to read, or NULL. */
+static int usage_error(const char *about, const char *format, ...)
+{
+    _cleanup_free_ char *message = NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    if (vasprintf(&message, format, arguments) < 0) message = NULL;
+    va_end(arguments);
+    log_error("%s", message ? message : "wrong usage");
+    fprintf(stderr, "try 'coppice %s%s--help'\n", about ? about : "", about ? " " : "");
+    return CMD_USAGE;
+}
+
+/* The commands of one group, or all of them. */
+static void print_commands(const char *group)
+{
+    for (size_t i = 0; i < COMMANDS; i++) {
+        const struct command *command = &commands[i];
+        char name[32];
+        if (group && strcmp(group, command->name) != 0) continue;
+        snprintf(name, sizeof name, "%s %s", command->name, command->sub ? command->sub : "");
+        printf("    %-14s  %s\n", name, command->summary);
+    }
+}
+
+static int help_program(void)
+{
+    puts("usage: coppice [--store DIR] COMMAND ...\n\n"
+         "Gives every diskless node its own writable root file system, grown from one image.\n\n"
+         "commands:");
+    print_commands(NULL);
+    puts("\noptions:\n"
+         "    --store DIR     the store; without it $COPPICE_STORE, else /var/lib/coppice\n"
+         "    --version       print the version\n"
+         "    --help          print this, or a command's own help: coppice COMMAND --help\n\n"
+         "example:\n"
+         "    coppice init\n"
+         "    coppice image import debian debian.tar.zst\n"
+         "    coppice node add 000000008a4232c8 --mac b8:27:eb:42:32:c8\n"
+         "    coppice mount /mnt/cluster\n"
+         "    ls /mnt/cluster/system/000000008a4232c8/rootfs");
+    return CMD_DONE;
+}
+
+static int help_group(const char *group)
+{
+    printf("usage: coppice [--store DIR] %s COMMAND ...\n\ncommands:\n", group);
+    print_commands(group);
+    printf("\nexample:\n    coppice %s list\n\n'coppice %s COMMAND --help' tells more.\n", group, group);
+    return CMD_DONE;
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Number of letters to insert, delete, replace or swap with their neighbour to turn `a` into `b`. */
+static size_t distance(const char *a, const char *b)
+{
+    enum { LONGEST = 24 };
+    size_t m = strlen(a), n = strlen(b);
+    size_t cost[LONGEST + 1][LONGEST + 1];
+    if (m > LONGEST || n > LONGEST) return m > n ? m : n;
+    for (size_t i = 0; i <= m; i++) {
+        for (size_t j = 0; j <= n; j++) {
+            if (i == 0 || j == 0) {
+                cost[i][j] = i + j;
+                continue;
+            }
+            cost[i][j] = least(cost[i - 1][j - 1] + (a[i - 1] != b[j - 1]), least(cost[i - 1][j], cost[i][j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                cost[i][j] = least(cost[i][j], cost[i - 2][j - 2] + 1);
+        }
+    }
+    return cost[m][n];
+}
+
+/* A word that is no command is most often a command misspelt, or the second word without the first. */
+static int unknown_command(const char *word)
+{
+    const struct command *nearest = NULL;
+    const char *sub = NULL;
+    size_t best = (size_t)-1;
+    for (size_t i = 0; i < COMMANDS; i++) {
+        size_t by_name = distance(word, commands[i].name);
+        size_t by_sub = commands[i].sub ? distance(word, commands[i].sub) : by_name;
+        if (least(by_name, by_sub) >= best) continue;
+        best = least(by_name, by_sub);
+        nearest = &commands[i];
+        sub = by_sub < by_name ? nearest->sub : NULL;
+    }
+    return usage_error(NULL, "%s: no such command; the nearest is '%s%s%s'", word, nearest->name, sub ? " " : "",
+                       sub ? sub : "");
+}
+
+static int unknown_sub(const char *group, const char *word)
+{
+    const char *nearest = NULL;
+    size_t best = (size_t)-1;
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(group, commands[i].name) != 0) continue;
+        size_t d = distance(word, commands[i].sub);
+        if (d >= best) continue;
+        best = d;
+        nearest = commands[i].sub;
+    }
+    return usage_error(group, "%s %s: no such command; the nearest is '%s %s'", group, word, group, nearest);
+}
+
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+static int run_group(struct cmd *cmd)
+{
+    const char *group = cmd->argv[0];
+    if (cmd->argc < 2) return usage_error(group, "%s: COMMAND is missing", group);
+    const char *sub = cmd->argv[1];
+    if (is_help(sub)) return help_group(group);
+    if (sub[0] == '-') return usage_error(group, "%s: %s: no such option", group, sub);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(group, commands[i].name) != 0 || strcmp(sub, commands[i].sub) != 0) continue;
+        cmd->command = &commands[i];
+        cmd->argc--;
+        cmd->argv++;
+        return cmd->command->run(cmd);
+    }
+    return unknown_sub(group, sub);
+}
+
+static int run_command(struct cmd *cmd)
+{
+    if (cmd->argc < 1) return usage_error(NULL, "COMMAND is missing");
+    if (strcmp(cmd->argv[0], "help") == 0) return help_program();
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(cmd->argv[0], commands[i].name) != 0) continue;
+        if (commands[i].sub) return run_group(cmd);
+        cmd->command = &commands[i];
+        return cmd->command->run(cmd);
+    }
+    return unknown_command(cmd->argv[0]);
+}
+
+static int option_error(char **argv, bool missing)
+{
+    const char *word = argv[optind - 1];
+    if (missing) return usage_error(NULL, "--store: needs a value");
+    return usage_error(NULL, "%.*s: no such option", (int)strcspn(word, "="), word);
+}
+
+/* A shell sees a full disk behind '>' only by the exit code. */
+static int finish(int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+    log_error("standard output: %s", log_reason(errno));
+    return status == CMD_DONE ? CMD_FAILED : status;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option names[] = {
+        {"store", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, OPTION_VERSION},
+        {0},
+    };
+    const char *option = NULL;
+    opterr = 0;
+    for (int found; (found = getopt_long(argc, argv, "+:h", names, NULL)) != -1;) {
+        switch (found) {
+        case 's': option = optarg; break;
+        case 'h': return finish(help_program());
+        case OPTION_VERSION: puts("coppice " COPPICE_VERSION); return finish(CMD_DONE);
+        default: return option_error(argv, found == ':');
+        }
+    }
+    _cleanup_free_ char *program = option ? io_format("coppice --store %s", option) : NULL;
+    struct cmd cmd = {
+        .store = store_default_path(option),
+        .program = program ? program : "coppice",
+        .argc = argc - optind,
+        .argv = argv + optind,
+    };
+    return finish(run_command(&cmd));
+}
