@@ -238,7 +238,7 @@ int content_write(struct view *v, uint64_t ino, const void *buffer, size_t size,
     int r;
 
     if (size == 0) return 0;
-    if (offset + size > INT64_MAX) return -EFBIG;
+    if (offset + size > CONTENT_MAX) return -EFBIG;
     view_lock_contents(v, ino, true);
     r = get(v, ino, &inode);
     if (r == 0) {
@@ -329,7 +329,7 @@ int content_truncate(struct view *v, uint64_t ino, uint64_t size)
     struct inode inode;
     int r;
 
-    if (size > INT64_MAX) return -EFBIG;
+    if (size > CONTENT_MAX) return -EFBIG;
     view_lock_contents(v, ino, true);
     r = get(v, ino, &inode);
     if (r == 0) r = resize(v, &inode, size);
@@ -431,7 +431,7 @@ int content_allocate(struct view *v, uint64_t ino, int mode, uint64_t offset, ui
     int r;
 
     if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) return -EOPNOTSUPP;
-    if (offset + length > INT64_MAX) return -EFBIG;
+    if (offset + length > CONTENT_MAX) return -EFBIG;
     view_lock_contents(v, ino, true);
     r = get(v, ino, &inode);
     if (r == 0) r = allocate(v, &inode, mode, offset, length);

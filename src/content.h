@@ -14,6 +14,7 @@
 
 #define CONTENT_ROW_MAX 16384 /* longest file kept in a row: see DESIGN.md, "Contents" */
 #define CONTENT_PAGE 4096
+#define CONTENT_MAX ((UINT64_C(1) << 44) - CONTENT_PAGE) /* largest file, as ext4 with blocks of 4 KiB */
 
 /* The number of bytes read: less than asked for only at the end of the file. -EIO: something is missing beneath. */
 ssize_t content_read(struct view *view, uint64_t ino, void *buffer, size_t size, uint64_t offset);

@@ -19,6 +19,7 @@
 #define FOREVER 1e9
 
 #define MAX_TRANSFER (1u << 20)
+#define NAME_LENGTH 255
 
 static struct fuse_ops *ops(fuse_req_t req)
 {
@@ -98,6 +99,7 @@ static int find(fuse_req_t req, const struct tree_file *dir, const char *name, s
     uint64_t ino;
     int r;
 
+    if (strlen(name) > NAME_LENGTH) return -ENAMETOOLONG; /* the kernel passes on up to 1024 bytes */
     if (dir->kind != TREE_VIEW || (dir->ino == DELTA_ROOT && strcmp(name, "..") == 0))
         return tree_lookup(tree(req), dir, name, ret);
     r = names_lookup(dir->view, dir->ino, name, &ino);
@@ -424,7 +426,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t nodeid)
         reply(req, -errno);
         return;
     }
-    st.f_namemax = 255;
+    st.f_namemax = NAME_LENGTH;
     fuse_reply_statfs(req, &st);
 }
 

@@ -354,10 +354,12 @@ static int compare_directories(const void *a, const void *b)
 
 static bool is_after_last(const struct image *image, int64_t ino, const char *name)
 {
-    const struct image_xattr *last = image->xattrs + image->xattr_count - 1;
+    const struct image_xattr *last;
 
-    if (image->xattr_count == 0 || last->ino < ino) return true;
-    return last->ino == ino && strcmp(image->xattr_data + last->name, name) < 0;
+    if (image->xattr_count == 0) return true;
+    last = &image->xattrs[image->xattr_count - 1];
+    if (last->ino != ino) return last->ino < ino;
+    return strcmp(image->xattr_data + last->name, name) < 0;
 }
 
 static int add_xattr(struct loader *loader, uint32_t ino, const char *name, const void *value, size_t size)

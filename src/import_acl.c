@@ -9,6 +9,7 @@
 #include <linux/posix_acl_xattr.h>
 #include <pwd.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,15 +33,19 @@ static int tag_of(int archive_tag)
     }
 }
 
-/* The number of a named user or group: the archive's own, else this machine's. */
+/* The number of a named user or group: the archive's own, else this machine's. Programs write the number as name when they
+ * know no name. */
 static int64_t id_of(int tag, int qualifier, const char *name)
 {
     const struct passwd *user;
     const struct group *group;
+    uint32_t number;
+    char end;
 
     if (tag != ACL_USER && tag != ACL_GROUP) return ACL_UNDEFINED_ID;
     if (qualifier != -1) return (uint32_t)qualifier;
     if (!name) return -EINVAL;
+    if (strspn(name, "0123456789") == strlen(name) && sscanf(name, "%10u%c", &number, &end) == 1) return number;
     if (tag == ACL_USER) return (user = getpwnam(name)) ? (int64_t)user->pw_uid : -EINVAL;
     return (group = getgrnam(name)) ? (int64_t)group->gr_gid : -EINVAL;
 }

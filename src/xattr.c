@@ -39,19 +39,6 @@ int xattr_load(struct view *v, struct delta *d, const struct inode *inode, const
     return r > 0 && s.length > size ? -EIO : r;
 }
 
-ssize_t xattr_get(struct view *v, uint64_t ino, const char *name, void *buffer, size_t size)
-{
-    struct search s = {.name = name, .buffer = buffer, .size = size};
-    struct delta *d = view_lock(v);
-    struct inode inode;
-    int r = inode_get(v, d, ino, &inode);
-
-    if (r == 0) r = find(v, d, &inode, &s);
-    view_unlock(d);
-    if (r <= 0) return r < 0 ? r : -ENODATA;
-    return size && s.length > size ? -ERANGE : (ssize_t)s.length;
-}
-
 static bool is_supported(const char *name)
 {
     static const char *const spaces[] = {"user.", "trusted.", "security.", ACL_ACCESS, ACL_DEFAULT};
@@ -59,6 +46,20 @@ static bool is_supported(const char *name)
     for (size_t i = 0; i < sizeof(spaces) / sizeof(*spaces); i++)
         if (strncmp(name, spaces[i], strlen(spaces[i])) == 0) return true;
     return false;
+}
+
+ssize_t xattr_get(struct view *v, uint64_t ino, const char *name, void *buffer, size_t size)
+{
+    struct search s = {.name = name, .buffer = buffer, .size = size};
+    struct delta *d = view_lock(v);
+    struct inode inode;
+    int r = inode_get(v, d, ino, &inode);
+
+    if (r == 0 && !is_supported(name)) r = -EOPNOTSUPP;
+    if (r == 0) r = find(v, d, &inode, &s);
+    view_unlock(d);
+    if (r <= 0) return r < 0 ? r : -ENODATA;
+    return size && s.length > size ? -ERANGE : (ssize_t)s.length;
 }
 
 /* What xattr(7) leaves to the file system. */
@@ -109,6 +110,7 @@ static int unset(struct view *v, struct delta *d, uint64_t ino, const char *name
     struct inode inode;
     int r = inode_get(v, d, ino, &inode);
 
+    if (r == 0 && !is_supported(name)) r = -EOPNOTSUPP;
     if (r == 0) r = find(v, d, &inode, &s);
     if (r == 0 && strncmp(name, "system.posix_acl_", 17) == 0) return 0; /* as ext4: no ACL is what was asked for */
     if (r <= 0) return r < 0 ? r : -ENODATA;
