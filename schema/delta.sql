@@ -28,7 +28,7 @@ CREATE TABLE inode (
     mtime     INTEGER NOT NULL,
     ctime     INTEGER NOT NULL,
     parent    INTEGER NOT NULL, -- of a directory: the directory that holds it; 0 for anything else
-    object    INTEGER,          -- own contents: NULL none, 0 in table content, else the file objects/<object>
+    object    INTEGER,          -- own contents: NULL none, 0 all in table content, else the file objects/<object>
     chunked   INTEGER NOT NULL  -- 1: parts listed in table chunk come from elsewhere
 ) STRICT;
 
@@ -45,8 +45,8 @@ CREATE TABLE dirent (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE content (
-    ino  INTEGER PRIMARY KEY, -- a small regular file, or a symlink
-    data BLOB NOT NULL        -- all of its bytes, or its target
+    ino  INTEGER PRIMARY KEY, -- a symlink, or a regular file that is small, or was when its object was made
+    data BLOB NOT NULL        -- its target; all of its bytes; the bytes that chunks of source 1 show
 ) STRICT;
 
 -- Which parts of a file are not (yet) its own. What no chunk covers is in the file's object, or zero.
@@ -54,9 +54,24 @@ CREATE TABLE chunk (
     ino    INTEGER NOT NULL,
     start  INTEGER NOT NULL, -- first byte, on a 4 KiB boundary
     end    INTEGER NOT NULL, -- one past the last byte; chunks of a file never overlap
-    source INTEGER NOT NULL, -- 0: the same bytes of the image's inode inode.image_ino; else of that object, which is never written
+    source INTEGER NOT NULL, -- 0: the same bytes of the image's inode inode.image_ino; 1: of the row in content
     PRIMARY KEY (ino, start)
 ) STRICT, WITHOUT ROWID;
+
+-- Parts cut out of chunks because the object has newer bytes, of which nobody knows yet that they are on the disk. After a
+-- power cut they are chunks again where the object has no bytes.
+CREATE TABLE undo (
+    ino    INTEGER NOT NULL, -- as in chunk, whose row this was
+    start  INTEGER NOT NULL,
+    end    INTEGER NOT NULL,
+    source INTEGER NOT NULL,
+    PRIMARY KEY (ino, start)
+) STRICT, WITHOUT ROWID;
+
+-- Inodes whose object is new, its name perhaps not on the disk.
+CREATE TABLE fresh (
+    ino INTEGER PRIMARY KEY
+) STRICT;
 
 CREATE TABLE xattr (
     ino   INTEGER NOT NULL, -- an inode of table inode; an inode with a row has its attributes here, none from the image

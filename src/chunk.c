@@ -17,7 +17,7 @@ static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 /* A run of bytes with one source. */
 struct piece {
     uint64_t start, end;
-    enum { PIECE_OWN, PIECE_IMAGE } kind; /* own: the object, or zeros without one */
+    enum { PIECE_OWN, PIECE_IMAGE, PIECE_ROW } kind; /* own: the object, or zeros without one */
 };
 
 /* Part of a file's map: chunks in order, of which the first ends after the offset asked for. */
@@ -68,13 +68,8 @@ static int map_piece(struct view *v, const struct inode *inode, struct map *map,
     *ret = (struct piece){offset, end, PIECE_OWN};
     if (map->next == map->count) return 0;
     c = &map->chunks[map->next];
-    if (c->source != 0) {
-        log_error("node %s: inode %llu: chunk of unknown source %llu", v->serial, (unsigned long long)inode->row.ino,
-                  (unsigned long long)c->source);
-        return -EIO;
-    }
     if (c->start > offset) ret->end = min(end, c->start);
-    else *ret = (struct piece){offset, min(end, c->end), PIECE_IMAGE};
+    else *ret = (struct piece){offset, min(end, c->end), c->source == DELTA_SOURCE_ROW ? PIECE_ROW : PIECE_IMAGE};
     return 0;
 }
 
@@ -108,7 +103,7 @@ static int read_image(struct view *v, const struct inode *inode, char *buffer, s
     return (size_t)n == size ? 0 : -EIO;
 }
 
-int chunk_read_row(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
+static int read_row(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
 {
     char row[CONTENT_ROW_MAX];
     struct delta *d = view_lock(v);
@@ -117,8 +112,8 @@ int chunk_read_row(struct view *v, const struct inode *inode, char *buffer, size
 
     view_unlock(d);
     if (r < 0) return r;
-    if (r == 0 || length > sizeof(row) || length != inode->row.size) {
-        log_error("node %s: inode %llu: its contents do not have its size", v->serial,
+    if (r == 0 || length > sizeof(row) || length < offset + size) {
+        log_error("node %s: inode %llu: its contents are shorter than its size", v->serial,
                   (unsigned long long)inode->row.ino);
         return -EIO;
     }
@@ -128,18 +123,20 @@ int chunk_read_row(struct view *v, const struct inode *inode, char *buffer, size
 
 int chunk_gather(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
 {
+    static int (*const read[])(struct view *, const struct inode *, char *, size_t, uint64_t) = {
+        [PIECE_OWN] = read_own, [PIECE_IMAGE] = read_image, [PIECE_ROW] = read_row};
     uint64_t end = offset + size;
     struct map map;
     int r;
 
-    if (inode->row.object == DELTA_IN_ROW) return chunk_read_row(v, inode, buffer, size, offset);
+    if (inode->row.object == DELTA_IN_ROW) return read_row(v, inode, buffer, size, offset);
     r = map_load(v, inode, offset, &map);
     while (r == 0 && offset < end) {
         struct piece p;
 
         r = map_piece(v, inode, &map, offset, end, &p);
         if (r < 0) break;
-        r = (p.kind == PIECE_IMAGE ? read_image : read_own)(v, inode, buffer, p.end - p.start, offset);
+        r = read[p.kind](v, inode, buffer, p.end - p.start, offset);
         buffer += p.end - p.start;
         offset = p.end;
     }
@@ -162,6 +159,7 @@ static off_t seek_piece(struct view *v, const struct inode *inode, const struct 
     off_t found;
     int fd;
 
+    if (p->kind == PIECE_ROW) return whence == SEEK_DATA ? p->start : p->end;
     if (p->kind == PIECE_OWN && inode->row.object <= 0) return whence == SEEK_HOLE ? p->start : p->end;
     fd = p->kind == PIECE_IMAGE ? view_open_image_file(v, inode->row.image_ino, &entry)
                                 : view_open_object(v, inode->row.object, &entry);
@@ -194,17 +192,30 @@ off_t chunk_seek(struct view *v, const struct inode *inode, uint64_t offset, int
     return whence == SEEK_HOLE ? (off_t)end : -ENXIO;
 }
 
-int chunk_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks)
+/* Bytes that chunks of the source show in this part of the map. */
+static uint64_t shown(const struct map *map, uint64_t source)
 {
     uint64_t bytes = 0;
+
+    for (size_t i = 0; i < map->count; i++)
+        if (map->chunks[i].source == source) bytes += map->chunks[i].end - map->chunks[i].start;
+    return bytes;
+}
+
+int chunk_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks)
+{
+    uint64_t image = 0, row = 0;
     struct map map;
     int r = map_load(v, inode, 0, &map);
 
     while (r == 0 && map.count > 0) {
-        for (size_t i = 0; i < map.count; i++) bytes += map.chunks[i].end - map.chunks[i].start;
+        image += shown(&map, DELTA_SOURCE_IMAGE);
+        row += shown(&map, DELTA_SOURCE_ROW);
         if (!map.more) break;
         r = map_load(v, inode, map.chunks[map.count - 1].end, &map);
     }
-    *ret_blocks = min((bytes + SECTOR - 1) / SECTOR, image_inode(v->image, inode->row.image_ino)->blocks);
+    *ret_blocks = (row + SECTOR - 1) / SECTOR;
+    if (image) /* the image's file may have holes */
+        *ret_blocks += min((image + SECTOR - 1) / SECTOR, image_inode(v->image, inode->row.image_ino)->blocks);
     return r;
 }

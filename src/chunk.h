@@ -10,11 +10,8 @@
 /* Reads [offset, offset + size), which lies inside the file. -EIO: something beneath is missing or too short. */
 int chunk_gather(struct view *view, const struct inode *inode, char *buffer, size_t size, uint64_t offset);
 
-/* The same for a file that is known to be in its row. */
-int chunk_read_row(struct view *view, const struct inode *inode, char *buffer, size_t size, uint64_t offset);
-
 /* lseek(2) with SEEK_DATA or SEEK_HOLE; -ENXIO. */
 off_t chunk_seek(struct view *view, const struct inode *inode, uint64_t offset, int whence);
 
-/* The image's disk blocks (of 512 bytes) that the file still shows. */
+/* Disk blocks (of 512 bytes) of what chunks show. */
 int chunk_blocks(struct view *view, const struct inode *inode, blkcnt_t *ret_blocks);

@@ -35,11 +35,14 @@ struct commit {
     db_stmt *begin, *commit, *rollback, *savepoint, *keep, *undo;
     struct commit_batch *batch;   /* the open transaction's, NULL between transactions */
     uint64_t sequence;            /* of the newest batch */
-    struct object_list needed;    /* contents to be on the disk before the open batch is written */
+    struct object_list needed;    /* contents that rows speak of, perhaps not on the disk */
     struct object_list dropped;   /* objects that the open batch ends */
     size_t needed_before, dropped_before; /* lengths when the running operation began */
     struct object_list doomed;    /* objects that written batches ended: unlinked once those are durable */
-    bool new_names;               /* the open or a written batch made objects */
+    bool new_names;               /* objects were made whose names are perhaps not on the disk */
+    bool unsettled;               /* either was the case since the last time `settle` was called */
+    commit_settle_fn settle;
+    void *settle_data;
     int64_t since;                /* when the oldest batch that is not durable began */
 
     pthread_mutex_t state_lock; /* guards the fields below and the batches' references; taken last */
@@ -97,7 +100,8 @@ static void object_name(char name[24], uint64_t id)
     snprintf(name, 24, "%llu", (unsigned long long)id);
 }
 
-int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const char *name)
+int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const char *name, commit_settle_fn settle,
+               void *settle_data)
 {
     struct commit *c = calloc(1, sizeof(*c));
     const struct {
@@ -110,6 +114,8 @@ int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const 
     c->db = db;
     c->objects_fd = objects_fd;
     c->name = io_format("%s", name);
+    c->settle = settle;
+    c->settle_data = settle_data;
     pthread_mutex_init(&c->lock, NULL);
     pthread_mutex_init(&c->state_lock, NULL);
     pthread_cond_init(&c->changed, NULL);
@@ -191,7 +197,6 @@ static void batch_fail(struct commit *c, int error)
 {
     db_run(c->rollback); /* fails where SQLite has rolled back by itself, which is as good */
     c->dropped.count = 0;
-    c->needed.count = 0;
     batch_close(c, error);
 }
 
@@ -249,12 +254,13 @@ int commit_end(struct commit *c, int error, struct commit_batch **ret_batch)
 
 int commit_needs_object(struct commit *c, uint64_t object)
 {
+    c->unsettled = true;
     return object_list_add(&c->needed, object);
 }
 
 void commit_adds_object(struct commit *c)
 {
-    c->new_names = true;
+    c->new_names = c->unsettled = true;
 }
 
 int commit_drops_object(struct commit *c, uint64_t object)
@@ -301,22 +307,38 @@ static int sync_objects(struct commit *c, struct object_list *list)
     return 0;
 }
 
+static int sync_contents(struct commit *c, struct object_list *list, bool names)
+{
+    int r = sync_objects(c, list);
+
+    return r == 0 && names && fsync(c->objects_fd) < 0 ? -errno : r;
+}
+
+/* Lock held, given up while the disk works; more may be needed by then: a few rounds, then the rest under the lock. When it returns 0
+ * nothing is needed. */
 static int sync_needed(struct commit *c)
 {
-    /* New ones may come while the lock is not held: a few rounds, then what is left under it. */
-    for (int round = 0; round < 3 && c->needed.count; round++) {
+    for (int round = 0; c->needed.count || c->new_names; round++) {
         struct object_list list = object_list_take(&c->needed);
+        bool names = c->new_names, under_lock = round >= 3;
         int r;
 
-        commit_unlock(c);
-        r = sync_objects(c, &list);
+        c->new_names = false;
+        if (!under_lock) commit_unlock(c);
+        r = sync_contents(c, &list, names);
         free(list.ids);
-        commit_lock(c);
+        if (!under_lock) commit_lock(c);
         if (r < 0) return r;
     }
-    if (c->needed.count == 0) return 0;
-    int r = sync_objects(c, &c->needed);
-    c->needed.count = 0;
+    return 0;
+}
+
+/* Everything rows spoke of is on the disk: what was kept for the other case goes with this batch. */
+static int settle(struct commit *c)
+{
+    int r = c->batch ? 0 : batch_open(c);
+
+    if (r == 0 && (r = c->settle(c->settle_data)) < 0) batch_fail(c, r);
     return r;
 }
 
@@ -335,20 +357,18 @@ static void unlink_objects(struct commit *c, struct object_list *list)
 static int make_durable(struct commit *c, uint64_t *ret_sequence)
 {
     struct object_list doomed = {0};
-    bool new_names;
     int r;
 
     commit_lock(c);
     r = sync_needed(c);
-    if (r == 0 && c->batch) write_batch(c); /* its failure is its members' affair */
+    if (r == 0 && c->unsettled) c->unsettled = settle(c) < 0;
+    /* A batch that cannot be written is its members' affair. */
+    if (r == 0 && c->batch && write_batch(c) < 0) c->unsettled = true;
     doomed = object_list_take(&c->doomed);
-    new_names = c->new_names;
-    c->new_names = false;
     *ret_sequence = c->batch ? c->batch->sequence - 1 : c->sequence;
     c->since = 0;
     commit_unlock(c);
 
-    if (r == 0 && new_names && fsync(c->objects_fd) < 0) r = -errno;
     if (r == 0) r = db_sync(c->db);
     if (r == 0) unlink_objects(c, &doomed);
     if (r < 0) log_error("%s: sync failed, no more changes are taken: %s", c->name, log_reason(r));

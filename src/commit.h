@@ -17,8 +17,12 @@ struct commit;
 /* A claim on the batch an operation went into; given back by commit_flush(), commit_wait() or commit_release(). */
 struct commit_batch;
 
+/* Called with the lock held, inside a transaction: all contents and names that earlier batches spoke of are on the disk. */
+typedef int (*commit_settle_fn)(void *data);
+
 /* `db` and `objects_fd` (the directory of the node's objects) are borrowed; `name` is for messages. */
-int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const char *name);
+int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const char *name, commit_settle_fn settle,
+               void *settle_data);
 
 /* Makes everything durable, then frees. */
 void commit_free(struct commit *commit);
@@ -36,8 +40,8 @@ int commit_begin(struct commit *commit);
  * *ret_batch is set when the result is 0. */
 int commit_end(struct commit *commit, int error, struct commit_batch **ret_batch);
 
-/* Between begin and end: the batch speaks of bytes in this object that must be on the disk before its rows are;
- * the batch makes this object's name; the batch ends its use. */
+/* Between begin and end: rows of the operation speak of new bytes in this object, or of an object whose name is new. They
+ * may be written before those are on the disk, and are settled after. The third: nothing speaks of the object any more. */
 int commit_needs_object(struct commit *commit, uint64_t object);
 void commit_adds_object(struct commit *commit);
 int commit_drops_object(struct commit *commit, uint64_t object);

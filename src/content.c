@@ -45,24 +45,42 @@ ssize_t content_read(struct view *v, uint64_t ino, void *buffer, size_t size, ui
 
 /* ---- writing: content lock held exclusively, so nobody else changes size, object, chunks or bytes ---- */
 
-static int cut_chunks(struct delta *d, struct inode *now, uint64_t start, uint64_t end)
+enum cut { CUT_NOTHING, CUT_SUPERSEDED, CUT_DISCARDED };
+
+/* What happens to a file's chunks, and where. */
+struct change {
+    enum cut cut;
+    uint64_t start, end;
+};
+
+static const struct change discard_all = {CUT_DISCARDED, 0, CONTENT_MAX};
+
+static int cut_chunks(struct delta *d, struct inode *now, const struct change *change)
 {
     struct delta_chunk left;
-    int r = delta_cut_chunks(d, now->row.ino, start, end);
+    int r = (change->cut == CUT_DISCARDED ? delta_discard_chunks : delta_supersede_chunks)(d, now->row.ino, change->start,
+                                                                                        change->end);
 
     if (r == 0) r = delta_next_chunk(d, now->row.ino, 0, &left);
     now->row.chunked = r > 0;
     return r < 0 ? r : 0;
 }
 
-/* Cuts [start, end) out of the chunks, then writes those fields of `now` that belong to contents; others may have changed meanwhile. */
-static int store(struct view *v, struct delta *d, struct inode *now, uint64_t start, uint64_t end)
+/* A file with an object may have superseded chunks even if none is left to be seen. */
+static bool has_chunks(const struct inode *before, const struct inode *now, const struct change *change)
+{
+    if (change->cut == CUT_NOTHING) return false;
+    return now->row.chunked || (change->cut == CUT_DISCARDED && before->row.object > 0);
+}
+
+/* Cuts chunks, then writes those fields of `now` that belong to contents; others may have changed meanwhile. */
+static int store(struct view *v, struct delta *d, struct inode *now, const struct change *change)
 {
     struct inode inode;
     int r = inode_get(v, d, now->row.ino, &inode);
 
     if (r == 0 && !inode.stored) r = inode_put(v, d, &inode);
-    if (r == 0 && now->row.chunked && start < end) r = cut_chunks(d, now, start, end);
+    if (r == 0 && has_chunks(&inode, now, change)) r = cut_chunks(d, now, change);
     if (r < 0) return r;
     now->stored = true;
     inode.row.size = now->row.size;
@@ -95,58 +113,71 @@ static void remove_object(struct view *v, uint64_t object)
     unlinkat(delta_objects_fd(atomic_load(&v->delta)), name, 0);
 }
 
-/* Moves the file from its row, or from nowhere, into an object that no row speaks of yet. */
+/* Gives the file an object that no row speaks of yet. What was in its row stays there, as a chunk: see store_in_object(). */
 static int to_object(struct view *v, struct inode *inode)
 {
-    char row[CONTENT_ROW_MAX];
-    struct fdcache_entry *entry;
     uint64_t object;
-    int fd, r = 0;
+    int r = create_object(v, &object);
 
-    if (inode->row.object == DELTA_IN_ROW) r = chunk_read_row(v, inode, row, inode->row.size, 0);
-    if (r == 0) r = create_object(v, &object);
     if (r < 0) return r;
-    if (inode->row.object == DELTA_IN_ROW) {
-        fd = view_open_object(v, object, &entry);
-        r = fd < 0 ? fd : io_pwrite(fd, row, inode->row.size, 0);
-        if (fd >= 0) fdcache_put(v->shared->files, entry);
-    }
-    if (r < 0) remove_object(v, object);
-    else inode->row.object = object;
-    return r;
+    if (inode->row.object == DELTA_IN_ROW && inode->row.size > 0) inode->row.chunked = true;
+    inode->row.object = object;
+    return 0;
 }
 
-/* Rows that speak of bytes which are new in the object wait for those bytes. */
-static int store_in_object(struct view *v, struct delta *d, struct inode *now, const struct inode *before, uint64_t cut_start,
-                           uint64_t cut_end)
+static int show_row(struct delta *d, const struct inode *before)
 {
-    bool was_row = before->row.object == DELTA_IN_ROW && now->row.object != DELTA_IN_ROW;
-    int r = store(v, d, now, cut_start, cut_end);
+    struct delta_chunk whole = {.end = before->row.size, .source = DELTA_SOURCE_ROW};
 
-    if (r == 0 && now->row.object != before->row.object) commit_adds_object(delta_commit(d));
-    if (r == 0 && was_row) r = delta_remove_content(d, now->row.ino);
-    if (r == 0 && now->row.object > 0 && (was_row || before->row.chunked))
+    if (before->row.object != DELTA_IN_ROW || before->row.size == 0) return 0;
+    return delta_add_chunk(d, before->row.ino, &whole);
+}
+
+/* Rows may reach the disk before the bytes and the name of the object do; commit learns what is to follow. */
+static int store_in_object(struct view *v, struct delta *d, struct inode *now, const struct inode *before,
+                           const struct change *change)
+{
+    bool is_new = now->row.object != before->row.object;
+    int r = is_new ? show_row(d, before) : 0;
+
+    if (r == 0) r = store(v, d, now, change);
+    if (r == 0 && is_new) {
+        commit_adds_object(delta_commit(d));
+        r = delta_add_fresh(d, now->row.ino);
+    }
+    if (r == 0 && change->cut == CUT_SUPERSEDED && (before->row.chunked || is_new))
         r = commit_needs_object(delta_commit(d), now->row.object);
     return r;
 }
 
-/* Copies what is in the file in [start, end) and still comes from elsewhere into the object. */
-static int copy_edge(struct view *v, const struct inode *inode, int fd, uint64_t start, uint64_t end)
+/* Part of one page, which reaches the object whole and at once: after a power cut the page is there or it is not, and then the
+ * chunk shows again. */
+static int write_page(struct view *v, const struct inode *inode, int fd, const char *buffer, size_t size, uint64_t offset)
 {
-    char page[CONTENT_PAGE];
-    int r;
+    char page[CONTENT_PAGE] = {0};
+    uint64_t start = page_start(offset);
+    uint64_t have = inode->row.size > start ? min(inode->row.size - start, CONTENT_PAGE) : 0;
+    int r = have ? chunk_gather(v, inode, page, have, start) : 0;
 
-    end = min(end, inode->row.size);
-    if (start >= end) return 0;
-    r = chunk_gather(v, inode, page, end - start, start);
-    return r < 0 ? r : io_pwrite(fd, page, end - start, start);
+    if (r < 0) return r;
+    memcpy(page + (offset - start), buffer, size);
+    return io_pwrite(fd, page, max(have, offset - start + size), start);
 }
 
-static int copy_edges(struct view *v, const struct inode *inode, int fd, uint64_t start, uint64_t end)
+static int write_pages(struct view *v, const struct inode *inode, int fd, const char *buffer, size_t size, uint64_t offset)
 {
-    int r = copy_edge(v, inode, fd, page_start(start), start);
+    uint64_t end = offset + size;
+    int r = 0;
 
-    return r < 0 ? r : copy_edge(v, inode, fd, end, page_end(end));
+    while (r == 0 && offset < end) {
+        bool whole = offset == page_start(offset) && end - offset >= CONTENT_PAGE;
+        size_t n = whole ? page_start(end) - offset : min(page_end(offset + 1), end) - offset;
+
+        r = whole ? io_pwrite(fd, buffer, n, offset) : write_page(v, inode, fd, buffer, n, offset);
+        buffer += n;
+        offset += n;
+    }
+    return r;
 }
 
 /* Nothing may show up between the old end of the file and what is written behind it. */
@@ -158,7 +189,8 @@ static int trim_object(int fd, uint64_t size)
     return (uint64_t)st.st_size > size && ftruncate(fd, size) < 0 ? -errno : 0;
 }
 
-static int write_object(struct view *v, const struct inode *inode, const void *buffer, size_t size, uint64_t offset)
+static int write_object(struct view *v, const struct inode *inode, const struct inode *before, const void *buffer, size_t size,
+                        uint64_t offset)
 {
     struct fdcache_entry *entry;
     int fd = view_open_object(v, inode->row.object, &entry);
@@ -166,14 +198,16 @@ static int write_object(struct view *v, const struct inode *inode, const void *b
 
     if (fd < 0) return fd;
     if (offset + size > inode->row.size) r = trim_object(fd, inode->row.size);
-    if (r == 0 && inode->row.chunked) r = copy_edges(v, inode, fd, offset, offset + size);
-    if (r == 0) r = io_pwrite(fd, buffer, size, offset);
+    /* What the old contents' range has of its own is then told by holes, not by where the object ends. */
+    if (r == 0 && inode->row.object != before->row.object && ftruncate(fd, before->row.size) < 0) r = -errno;
+    if (r == 0) r = (inode->row.chunked ? write_pages(v, before, fd, buffer, size, offset) : io_pwrite(fd, buffer, size, offset));
     fdcache_put(v->shared->files, entry);
     return r;
 }
 
 static int write_to_object(struct view *v, struct inode *inode, const void *buffer, size_t size, uint64_t offset)
 {
+    const struct change change = {CUT_SUPERSEDED, page_start(offset), page_end(offset + size)};
     struct inode before = *inode;
     bool lazy;
     struct delta *d;
@@ -181,13 +215,13 @@ static int write_to_object(struct view *v, struct inode *inode, const void *buff
 
     if (inode->row.object <= 0) r = to_object(v, inode);
     if (r < 0) return r;
-    r = write_object(v, inode, buffer, size, offset);
+    r = write_object(v, inode, &before, buffer, size, offset);
     inode->row.size = max(inode->row.size, offset + size);
     /* A lost mtime is all that a write inside the object can lose with its daemon. */
-    lazy = inode->row.object == before.row.object && inode->row.size == before.row.size && !inode->row.chunked;
+    lazy = inode->row.object == before.row.object && inode->row.size == before.row.size && !before.row.chunked;
     if (r == 0) r = view_begin(v, &d);
     if (r == 0) {
-        r = store_in_object(v, d, inode, &before, page_start(offset), page_end(offset + size));
+        r = store_in_object(v, d, inode, &before, &change);
         r = view_end(v, d, r, lazy ? VIEW_LAZY : VIEW_CONTENTS);
     }
     if (r < 0 && inode->row.object != before.row.object) remove_object(v, inode->row.object);
@@ -202,7 +236,7 @@ static int write_row(struct view *v, struct inode *inode, const char *row, enum 
 
     if (r < 0) return r;
     inode->row.object = DELTA_IN_ROW;
-    r = store(v, d, inode, 0, UINT64_MAX >> 1);
+    r = store(v, d, inode, &discard_all);
     if (r == 0) r = delta_set_content(d, inode->row.ino, row, inode->row.size);
     return view_end(v, d, r, promise);
 }
@@ -262,7 +296,7 @@ static int truncate_to_nothing(struct view *v, struct inode *inode)
     if (r < 0) return r;
     inode->row.size = 0;
     inode->row.object = DELTA_NO_OBJECT;
-    r = store(v, d, inode, 0, UINT64_MAX >> 1);
+    r = store(v, d, inode, &discard_all);
     if (r == 0) r = delta_remove_content(d, inode->row.ino);
     if (r == 0 && object > 0) r = commit_drops_object(delta_commit(d), object);
     r = view_end(v, d, r, VIEW_METADATA);
@@ -295,6 +329,7 @@ static int resize_object(struct view *v, const struct inode *inode, uint64_t siz
 
 static int resize_large(struct view *v, struct inode *inode, uint64_t size)
 {
+    const struct change change = {CUT_DISCARDED, size, CONTENT_MAX};
     struct inode before = *inode;
     struct delta *d;
     int r = 0;
@@ -304,7 +339,7 @@ static int resize_large(struct view *v, struct inode *inode, uint64_t size)
     inode->row.size = size;
     if (r == 0) r = view_begin(v, &d);
     if (r == 0) {
-        r = store_in_object(v, d, inode, &before, size, UINT64_MAX >> 1);
+        r = store_in_object(v, d, inode, &before, &change);
         r = view_end(v, d, r, VIEW_METADATA);
     }
     if (r < 0 && inode->row.object != before.row.object && inode->row.object > 0) remove_object(v, inode->row.object);
@@ -357,12 +392,13 @@ static int write_zeros(struct view *v, struct inode *inode, uint64_t start, uint
 /* Whole pages: chunks are cut, the object gets a hole. */
 static int punch_pages(struct view *v, struct inode *inode, uint64_t start, uint64_t end)
 {
+    const struct change change = {CUT_DISCARDED, start, end};
     struct fdcache_entry *entry;
     struct delta *d;
     int fd, r;
 
     r = view_begin(v, &d);
-    if (r == 0) r = view_end(v, d, store(v, d, inode, start, end), VIEW_CONTENTS);
+    if (r == 0) r = view_end(v, d, store(v, d, inode, &change), VIEW_CONTENTS);
     if (r < 0 || inode->row.object <= 0) return r;
     fd = view_open_object(v, inode->row.object, &entry);
     if (fd < 0) return fd;
@@ -402,13 +438,14 @@ static int reserve(struct view *v, const struct inode *inode, uint64_t offset, u
 
 static int give_object(struct view *v, struct inode *inode)
 {
+    const struct change change = {CUT_NOTHING, 0, 0};
     struct inode before = *inode;
     struct delta *d;
     int r = to_object(v, inode);
 
     if (r < 0) return r;
     r = view_begin(v, &d);
-    if (r == 0) r = view_end(v, d, store_in_object(v, d, inode, &before, 0, 0), VIEW_METADATA);
+    if (r == 0) r = view_end(v, d, store_in_object(v, d, inode, &before, &change), VIEW_METADATA);
     if (r < 0) remove_object(v, inode->row.object);
     return r;
 }

@@ -26,9 +26,17 @@ enum statement {
     FIND_DIRENT, ADD_DIRENT, SET_DIRENT, REMOVE_DIRENT, REMOVE_DIRENTS, NEXT_DIRENT, LIVE_DIRENT,
     GET_CONTENT, SET_CONTENT, REMOVE_CONTENT,
     NEXT_CHUNK, ADD_CHUNK, REMOVE_CHUNK, REMOVE_CHUNKS,
+    NEXT_UNDO, ADD_UNDO, REMOVE_UNDO, REMOVE_UNDOS, ANY_UNDO, SETTLE_UNDO, ADD_FRESH, NEXT_FRESH, REMOVE_FRESH, SETTLE_FRESH,
     GET_XATTR, SET_XATTR, REMOVE_XATTR, REMOVE_XATTRS, LIST_XATTRS,
     RESERVE, STATEMENTS
 };
+
+#define NEXT(table)                                                                                     \
+    "SELECT start, \"end\", source FROM " table " WHERE ino = :ino AND start >= "                       \
+    "ifnull((SELECT max(start) FROM " table " WHERE ino = :ino AND start <= :offset), 0) "              \
+    "AND \"end\" > :offset ORDER BY start LIMIT 1"
+#define ADD(table) "INSERT INTO " table "(ino, start, \"end\", source) VALUES(:ino, :start, :end, :source)"
+#define REMOVE(table) "DELETE FROM " table " WHERE ino = :ino AND start = :start"
 
 static const char *const sql[STATEMENTS] = {
     [GET_INODE] = "SELECT image_ino, mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, parent, object, chunked "
@@ -51,12 +59,20 @@ static const char *const sql[STATEMENTS] = {
     [GET_CONTENT] = "SELECT data FROM content WHERE ino = :ino",
     [SET_CONTENT] = "INSERT INTO content(ino, data) VALUES(:ino, :data) ON CONFLICT(ino) DO UPDATE SET data = :data",
     [REMOVE_CONTENT] = "DELETE FROM content WHERE ino = :ino",
-    [NEXT_CHUNK] = "SELECT start, \"end\", source FROM chunk WHERE ino = :ino AND start >= "
-                   "ifnull((SELECT max(start) FROM chunk WHERE ino = :ino AND start <= :offset), 0) "
-                   "AND \"end\" > :offset ORDER BY start LIMIT 1",
-    [ADD_CHUNK] = "INSERT INTO chunk(ino, start, \"end\", source) VALUES(:ino, :start, :end, :source)",
-    [REMOVE_CHUNK] = "DELETE FROM chunk WHERE ino = :ino AND start = :start",
+    [NEXT_CHUNK] = NEXT("chunk"),
+    [ADD_CHUNK] = ADD("chunk"),
+    [REMOVE_CHUNK] = REMOVE("chunk"),
     [REMOVE_CHUNKS] = "DELETE FROM chunk WHERE ino = :ino",
+    [NEXT_UNDO] = NEXT("undo"),
+    [ADD_UNDO] = ADD("undo"),
+    [REMOVE_UNDO] = REMOVE("undo"),
+    [REMOVE_UNDOS] = "DELETE FROM undo WHERE ino = :ino",
+    [ANY_UNDO] = "SELECT ino, start, \"end\", source FROM undo WHERE (ino, start) > (:ino, :start) ORDER BY ino, start LIMIT 1",
+    [SETTLE_UNDO] = "DELETE FROM undo",
+    [ADD_FRESH] = "INSERT OR IGNORE INTO fresh(ino) VALUES(:ino)",
+    [NEXT_FRESH] = "SELECT ino FROM fresh WHERE ino > :ino ORDER BY ino LIMIT 1",
+    [REMOVE_FRESH] = "DELETE FROM fresh WHERE ino = :ino",
+    [SETTLE_FRESH] = "DELETE FROM fresh",
     [GET_XATTR] = "SELECT value FROM xattr WHERE ino = :ino AND name = :name",
     [SET_XATTR] = "INSERT INTO xattr(ino, name, value) VALUES(:ino, :name, :value) "
                   "ON CONFLICT(ino, name) DO UPDATE SET value = :value",
@@ -164,6 +180,8 @@ static int read_view(struct delta *d)
     return 0;
 }
 
+static int settle(void *data);
+
 static int open_existing(struct delta *d, int nodes_fd, const char *serial)
 {
     _cleanup_free_ char *objects = io_format("%s/objects", serial);
@@ -174,7 +192,7 @@ static int open_existing(struct delta *d, int nodes_fd, const char *serial)
     if (d->objects_fd < 0) return d->objects_fd;
     r = db_open(&d->db, d->path, DB_WRITE);
     if (r == 0) r = read_view(d);
-    if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, serial);
+    if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, serial, settle, d);
     return r;
 }
 
@@ -321,6 +339,8 @@ int delta_clear_inode(struct delta *d, uint64_t ino)
     int r = run_for(d, REMOVE_CONTENT, ino);
 
     if (r == 0) r = run_for(d, REMOVE_CHUNKS, ino);
+    if (r == 0) r = run_for(d, REMOVE_UNDOS, ino);
+    if (r == 0) r = run_for(d, REMOVE_FRESH, ino);
     return r < 0 ? r : run_for(d, REMOVE_XATTRS, ino);
 }
 
@@ -329,18 +349,6 @@ int delta_remove_inode(struct delta *d, uint64_t ino)
     int r = delta_clear_inode(d, ino);
 
     return r < 0 ? r : run_for(d, REMOVE_INODE, ino);
-}
-
-int delta_next_orphan(struct delta *d, uint64_t ino, uint64_t *ret_ino)
-{
-    db_stmt *s;
-    int r = use_for(d, NEXT_ORPHAN, &s, ino);
-
-    if (r == 0) r = db_step(s);
-    if (r <= 0) return r;
-    *ret_ino = db_int(s, 0);
-    db_reset(s);
-    return 1;
 }
 
 static uint32_t first_slot(const struct delta *d, const char *name, size_t length)
@@ -528,10 +536,13 @@ int delta_remove_content(struct delta *d, uint64_t ino)
     return run_for(d, REMOVE_CONTENT, ino);
 }
 
-int delta_next_chunk(struct delta *d, uint64_t ino, uint64_t offset, struct delta_chunk *c)
+/* Tables chunk and undo are of one shape; which of them is the number of its first statement. */
+enum { NEXT_OF = NEXT_CHUNK - NEXT_CHUNK, ADD_OF = ADD_CHUNK - NEXT_CHUNK, REMOVE_OF = REMOVE_CHUNK - NEXT_CHUNK };
+
+static int next_part(struct delta *d, enum statement table, uint64_t ino, uint64_t offset, struct delta_chunk *c)
 {
     db_stmt *s;
-    int r = use_for(d, NEXT_CHUNK, &s, ino);
+    int r = use_for(d, table + NEXT_OF, &s, ino);
 
     if (r < 0) return r;
     db_bind_int(s, ":offset", offset);
@@ -542,10 +553,10 @@ int delta_next_chunk(struct delta *d, uint64_t ino, uint64_t offset, struct delt
     return 1;
 }
 
-int delta_add_chunk(struct delta *d, uint64_t ino, const struct delta_chunk *c)
+static int add_part(struct delta *d, enum statement table, uint64_t ino, const struct delta_chunk *c)
 {
     db_stmt *s;
-    int r = use_for(d, ADD_CHUNK, &s, ino);
+    int r = use_for(d, table + ADD_OF, &s, ino);
 
     if (r < 0) return r;
     db_bind_int(s, ":start", c->start);
@@ -554,30 +565,115 @@ int delta_add_chunk(struct delta *d, uint64_t ino, const struct delta_chunk *c)
     return db_run(s);
 }
 
-static int remove_chunk(struct delta *d, uint64_t ino, uint64_t start)
+static int remove_part(struct delta *d, enum statement table, uint64_t ino, uint64_t start)
 {
     db_stmt *s;
-    int r = use_for(d, REMOVE_CHUNK, &s, ino);
+    int r = use_for(d, table + REMOVE_OF, &s, ino);
 
     if (r < 0) return r;
     db_bind_int(s, ":start", start);
     return db_run(s);
 }
 
-int delta_cut_chunks(struct delta *d, uint64_t ino, uint64_t start, uint64_t end)
+/* Cuts [start, end) out of the parts in the table; what is cut goes to undo if `keep`. */
+static int cut(struct delta *d, enum statement table, uint64_t ino, uint64_t start, uint64_t end, bool keep)
 {
     struct delta_chunk c;
     int r;
 
-    while ((r = delta_next_chunk(d, ino, start, &c)) > 0 && c.start < end) {
+    while ((r = next_part(d, table, ino, start, &c)) > 0 && c.start < end) {
         struct delta_chunk before = {c.start, start, c.source}, after = {end, c.end, c.source};
+        struct delta_chunk middle = {c.start > start ? c.start : start, c.end < end ? c.end : end, c.source};
 
-        r = remove_chunk(d, ino, c.start);
-        if (r == 0 && c.start < start) r = delta_add_chunk(d, ino, &before);
-        if (r == 0 && c.end > end) r = delta_add_chunk(d, ino, &after);
+        r = remove_part(d, table, ino, c.start);
+        if (r == 0 && c.start < start) r = add_part(d, table, ino, &before);
+        if (r == 0 && c.end > end) r = add_part(d, table, ino, &after);
+        if (r == 0 && keep) r = add_part(d, NEXT_UNDO, ino, &middle);
         if (r < 0) return r;
     }
     return r < 0 ? r : 0;
+}
+
+int delta_next_chunk(struct delta *d, uint64_t ino, uint64_t offset, struct delta_chunk *ret_chunk)
+{
+    return next_part(d, NEXT_CHUNK, ino, offset, ret_chunk);
+}
+
+int delta_add_chunk(struct delta *d, uint64_t ino, const struct delta_chunk *chunk)
+{
+    return add_part(d, NEXT_CHUNK, ino, chunk);
+}
+
+int delta_supersede_chunks(struct delta *d, uint64_t ino, uint64_t start, uint64_t end)
+{
+    return cut(d, NEXT_CHUNK, ino, start, end, true);
+}
+
+int delta_discard_chunks(struct delta *d, uint64_t ino, uint64_t start, uint64_t end)
+{
+    int r = cut(d, NEXT_CHUNK, ino, start, end, false);
+
+    return r < 0 ? r : cut(d, NEXT_UNDO, ino, start, end, false);
+}
+
+int delta_add_fresh(struct delta *d, uint64_t ino)
+{
+    return run_for(d, ADD_FRESH, ino);
+}
+
+int delta_next_undo(struct delta *d, const struct delta_undo *after, struct delta_undo *u)
+{
+    db_stmt *s;
+    int r = use_for(d, ANY_UNDO, &s, after->ino);
+
+    if (r < 0) return r;
+    db_bind_int(s, ":start", after->chunk.start);
+    r = db_step(s);
+    if (r <= 0) return r;
+    *u = (struct delta_undo){db_int(s, 0), {.start = db_int(s, 1), .end = db_int(s, 2), .source = db_int(s, 3)}};
+    db_reset(s);
+    return 1;
+}
+
+static int next_ino(struct delta *d, enum statement which, uint64_t ino, uint64_t *ret_ino)
+{
+    db_stmt *s;
+    int r = use_for(d, which, &s, ino);
+
+    if (r == 0) r = db_step(s);
+    if (r <= 0) return r;
+    *ret_ino = db_int(s, 0);
+    db_reset(s);
+    return 1;
+}
+
+int delta_next_orphan(struct delta *d, uint64_t ino, uint64_t *ret_ino)
+{
+    return next_ino(d, NEXT_ORPHAN, ino, ret_ino);
+}
+
+int delta_next_fresh(struct delta *d, uint64_t ino, uint64_t *ret_ino)
+{
+    return next_ino(d, NEXT_FRESH, ino, ret_ino);
+}
+
+int delta_restore_chunk(struct delta *d, uint64_t ino, const struct delta_chunk *chunk)
+{
+    int r = cut(d, NEXT_UNDO, ino, chunk->start, chunk->end, false);
+
+    return r < 0 ? r : add_part(d, NEXT_CHUNK, ino, chunk);
+}
+
+/* See commit_new(). */
+static int settle(void *data)
+{
+    struct delta *d = data;
+    db_stmt *s;
+    int r = use(d, SETTLE_UNDO, &s);
+
+    if (r == 0) r = db_run(s);
+    if (r == 0) r = use(d, SETTLE_FRESH, &s);
+    return r < 0 ? r : db_run(s);
 }
 
 static int use_xattr(struct delta *d, enum statement which, db_stmt **ret, uint64_t ino, const char *name)

@@ -96,6 +96,10 @@ int delta_get_content(struct delta *delta, uint64_t ino, void *buffer, size_t si
 int delta_set_content(struct delta *delta, uint64_t ino, const void *data, size_t size);
 int delta_remove_content(struct delta *delta, uint64_t ino);
 
+/* delta_chunk.source */
+#define DELTA_SOURCE_IMAGE 0
+#define DELTA_SOURCE_ROW 1
+
 struct delta_chunk {
     uint64_t start, end;
     uint64_t source;
@@ -104,8 +108,23 @@ struct delta_chunk {
 /* The first chunk that ends after `offset`. */
 int delta_next_chunk(struct delta *delta, uint64_t ino, uint64_t offset, struct delta_chunk *ret_chunk);
 int delta_add_chunk(struct delta *delta, uint64_t ino, const struct delta_chunk *chunk);
-/* Cuts [start, end) out of the inode's chunks. */
-int delta_cut_chunks(struct delta *delta, uint64_t ino, uint64_t start, uint64_t end);
+
+/* Cuts [start, end) out of the inode's chunks: because the object has newer bytes there, which a power cut may take back
+ * (see tables undo and fresh); or because what was there is no longer wanted. */
+int delta_supersede_chunks(struct delta *delta, uint64_t ino, uint64_t start, uint64_t end);
+int delta_discard_chunks(struct delta *delta, uint64_t ino, uint64_t start, uint64_t end);
+/* The inode's object is new. */
+int delta_add_fresh(struct delta *delta, uint64_t ino);
+
+/* For recovery, in (ino, start) and ino order: the first row after these. */
+struct delta_undo {
+    uint64_t ino;
+    struct delta_chunk chunk;
+};
+int delta_next_undo(struct delta *delta, const struct delta_undo *after, struct delta_undo *ret_undo);
+int delta_next_fresh(struct delta *delta, uint64_t ino, uint64_t *ret_ino);
+/* [start, end) of the inode shows the chunk again. */
+int delta_restore_chunk(struct delta *delta, uint64_t ino, const struct delta_chunk *chunk);
 
 int delta_get_xattr(struct delta *delta, uint64_t ino, const char *name, void *buffer, size_t size, size_t *ret_length);
 int delta_set_xattr(struct delta *delta, uint64_t ino, const char *name, const void *value, size_t size);

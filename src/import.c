@@ -249,9 +249,9 @@ static int run(struct import *import, const char *source)
     if (r == 0) r = open_images(import);
     if (r == 0) r = fill_rootfs(import);
     if (r == 0) r = write_index(import);
-    if (r == 0) warn_if_incomplete(import);
     if (r == 0) r = publish(import);
     if (r == 0) r = add_row(import);
+    if (r == 0) warn_if_incomplete(import);
     return r;
 }
 

@@ -42,7 +42,7 @@ static int64_t id_of(int tag, int qualifier, const char *name)
     uint32_t number;
     char end;
 
-    if (tag != ACL_USER && tag != ACL_GROUP) return ACL_UNDEFINED_ID;
+    if (tag != ACL_USER && tag != ACL_GROUP) return (uint32_t)ACL_UNDEFINED_ID;
     if (qualifier != -1) return (uint32_t)qualifier;
     if (!name) return -EINVAL;
     if (strspn(name, "0123456789") == strlen(name) && sscanf(name, "%10u%c", &number, &end) == 1) return number;

@@ -98,6 +98,7 @@ int listing_read(struct listing *ret_listing, int fd)
         close(copy);
         return r;
     }
+    rewinddir(directory); /* the copy shares its offset with who read `fd` before */
     r = read_all(&reader, directory);
     closedir(directory);
     if (r < 0) {

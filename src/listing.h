@@ -15,7 +15,7 @@ struct listing {
     char *names; /* what the items' names point into */
 };
 
-/* Reads the directory open at `fd`, without "." and "..". The descriptor stays the caller's, its offset is used up. */
+/* Reads the directory open at `fd`, without "." and "..". The descriptor stays the caller's. */
 int listing_read(struct listing *ret_listing, int fd);
 void listing_free(struct listing *listing);
 #define _cleanup_listing_ __attribute__((cleanup(listing_free)))

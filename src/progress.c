@@ -30,6 +30,7 @@ void progress_restart(struct progress *progress, const char *what, int64_t total
     progress->files = progress->bytes = progress->done = 0;
     progress->total = total;
     progress->began = now_ms();
+    progress->drawn = 0;
 }
 
 static void format_bytes(double bytes, char *buffer, size_t size)
@@ -79,6 +80,7 @@ static void draw(struct progress *progress, int64_t now)
     if (width < sizeof(line)) line[width] = '\0';
     dprintf(STDERR_FILENO, "\r%s\033[K", line);
     progress->drawn = now;
+    progress->on_screen = true;
 }
 
 void progress_add(struct progress *progress, int64_t files, int64_t bytes)
@@ -102,7 +104,7 @@ void progress_at(struct progress *progress, int64_t done, int64_t total)
 
 void progress_erase(struct progress *progress)
 {
-    if (!progress || !progress->shown || !progress->drawn) return;
+    if (!progress || !progress->on_screen) return;
     dprintf(STDERR_FILENO, "\r\033[K");
-    progress->drawn = 0;
+    progress->on_screen = false;
 }

@@ -10,6 +10,7 @@
 #include "fdcache.h"
 #include "io.h"
 #include "log.h"
+#include "recovery.h"
 
 static int add_to_map(uint64_t ino, void *map)
 {
@@ -59,6 +60,7 @@ static int attach(struct view *v, const struct delta_base *create)
                   delta_image_count(d));
         r = -EIO;
     }
+    if (r == 0) r = recovery_run(d);
     if (r == 0) r = learn(v, d);
     if (r == 0) r = sweep(v, d);
     if (r < 0) {

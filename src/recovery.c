@@ -1,0 +1,146 @@
+#include "recovery.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "delta.h"
+#include "io.h"
+#include "log.h"
+
+/* The object, -1 when the inode has none or it never reached the disk, or negative errno. */
+static int open_object(struct delta *d, const struct delta_inode *inode, int *ret_fd)
+{
+    char name[24];
+
+    *ret_fd = -1;
+    if (inode->object <= 0) return 0;
+    snprintf(name, sizeof(name), "%llu", (unsigned long long)inode->object);
+    *ret_fd = openat(delta_objects_fd(d), name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    return *ret_fd < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* The first hole in [start, end): 1 and its ends; 0: none. Without an object all is hole. */
+static int find_hole(int fd, off_t start, off_t end, struct delta_chunk *hole)
+{
+    off_t from = fd < 0 ? start : lseek(fd, start, SEEK_HOLE), to;
+
+    if (from < 0 && errno != ENXIO) return -errno;
+    if (from < 0) from = start; /* behind the end of the object */
+    if (from >= end) return 0;
+    to = fd < 0 ? end : lseek(fd, from, SEEK_DATA);
+    if (to < 0 && errno != ENXIO) return -errno;
+    hole->start = from;
+    hole->end = to < 0 || to > end ? end : to;
+    return 1;
+}
+
+static int restore_holes(struct delta *d, int fd, const struct delta_undo *u, uint64_t *ret_bytes)
+{
+    struct delta_chunk hole = {.end = u->chunk.start, .source = u->chunk.source};
+    int r;
+
+    while ((r = find_hole(fd, hole.end, u->chunk.end, &hole)) > 0) {
+        r = delta_restore_chunk(d, u->ino, &hole);
+        if (r < 0) break;
+        *ret_bytes += hole.end - hole.start;
+    }
+    return r;
+}
+
+static int restore(struct delta *d, const struct delta_undo *u, uint64_t *ret_bytes)
+{
+    _cleanup_close_ int fd = -1;
+    struct delta_inode inode;
+    int r = delta_get_inode(d, u->ino, &inode);
+
+    if (r <= 0) return r;
+    r = open_object(d, &inode, &fd);
+    if (r == 0) r = restore_holes(d, fd, u, ret_bytes);
+    if (r < 0) return r;
+    inode.chunked = true;
+    r = delta_set_inode(d, &inode);
+    return r == 0 && fd >= 0 ? commit_needs_object(delta_commit(d), inode.object) : r;
+}
+
+static int restore_all(struct delta *d)
+{
+    struct delta_undo u = {0};
+    uint64_t bytes = 0;
+    int r = delta_next_undo(d, &(struct delta_undo){0}, &u);
+
+    for (; r > 0; r = delta_next_undo(d, &u, &u)) {
+        r = restore(d, &u, &bytes);
+        if (r < 0) break;
+    }
+    if (r == 0 && bytes)
+        log_warning("%s: %llu bytes written without fsync before a power cut are lost, what they replaced shows again",
+                    delta_path(d), (unsigned long long)bytes);
+    return r;
+}
+
+/* Where the last chunk of the inode ends. */
+static int last_end(struct delta *d, uint64_t ino, uint64_t *ret_end)
+{
+    struct delta_chunk c = {0};
+    int r;
+
+    while ((r = delta_next_chunk(d, ino, c.end, &c)) > 0) continue;
+    *ret_end = c.end;
+    return r;
+}
+
+/* A file whose object never reached the disk is as long as what else it shows. */
+static int check_fresh(struct delta *d, uint64_t ino)
+{
+    _cleanup_close_ int fd = -1;
+    struct delta_inode inode;
+    int r = delta_get_inode(d, ino, &inode);
+
+    if (r <= 0 || inode.object <= 0) return r < 0 ? r : 0;
+    r = open_object(d, &inode, &fd);
+    if (r < 0) return r;
+    if (fd >= 0) {
+        commit_adds_object(delta_commit(d));
+        return 0;
+    }
+    log_warning("%s: inode %llu was written without fsync before a power cut, and is lost", delta_path(d),
+                (unsigned long long)ino);
+    inode.object = DELTA_NO_OBJECT;
+    r = last_end(d, ino, &inode.size);
+    return r < 0 ? r : delta_set_inode(d, &inode);
+}
+
+static int check_all_fresh(struct delta *d)
+{
+    uint64_t ino = 0;
+    int r;
+
+    while ((r = delta_next_fresh(d, ino, &ino)) > 0) {
+        r = check_fresh(d, ino);
+        if (r < 0) break;
+    }
+    return r;
+}
+
+int recovery_run(struct delta *d)
+{
+    struct commit_batch *batch;
+    struct delta_undo u;
+    uint64_t ino;
+    int r;
+
+    commit_lock(delta_commit(d));
+    r = delta_next_undo(d, &(struct delta_undo){0}, &u);
+    if (r == 0) r = delta_next_fresh(d, 0, &ino);
+    commit_unlock(delta_commit(d));
+    if (r <= 0) return r;
+
+    r = commit_begin(delta_commit(d));
+    if (r < 0) return r;
+    r = restore_all(d);
+    if (r == 0) r = check_all_fresh(d);
+    r = commit_end(delta_commit(d), r, &batch);
+    return r < 0 ? r : commit_wait(delta_commit(d), batch);
+}

@@ -1,0 +1,12 @@
+/* recovery: what a delta needs after its daemon or its machine died: rows reach the disk before the contents they speak
+ * of (see commit.h), and what is missing is told by the objects themselves.
+ *
+ * An object is sparse, and a file system shows data only where data is (ext4 data=ordered, XFS and btrfs write data before
+ * the extent that shows it). So where an object has a hole, a superseded chunk shows again; where it has data, the data was written whole pages
+ * at a time and counts. After a mere death of the daemon all data is there. */
+#pragma once
+
+struct delta;
+
+/* Called before anything else uses the delta; durable when it returns. */
+int recovery_run(struct delta *delta);
