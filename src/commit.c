@@ -11,8 +11,8 @@
 #include "io.h"
 #include "log.h"
 
-/* A WAL of this many pages is moved into the database; one that long stays on the disk and is used again. */
-#define CHECKPOINT_PAGES 4096
+/* A WAL of this many pages (4 MiB) is moved into the database; the file stays that long and is used again. */
+#define CHECKPOINT_PAGES 1000
 
 struct commit_batch {
     int references; /* guarded by commit.state_lock */
