@@ -12,7 +12,7 @@ CREATE TABLE view (
     image_count INTEGER NOT NULL, -- its highest inode number: tells an image of the same name that is another one
     image_base  INTEGER NOT NULL, -- inode i of the image, the root apart, is number image_base + i here
     shift       INTEGER NOT NULL, -- added to every number but the root's before it leaves the daemon; a reset raises it, so that old handles die
-    next_ino    INTEGER NOT NULL  -- numbers from here on were never given out, to inodes or objects; raised in steps, ahead of use
+    next_ino    INTEGER NOT NULL  -- numbers from here on were never given out, to inodes or objects; raised in steps, and durably, ahead of use
 ) STRICT;
 
 CREATE TABLE inode (

@@ -504,11 +504,26 @@ int catalog_remove_node(struct catalog *catalog, const char *serial)
     return change(catalog, statement);
 }
 
+/* 1: it stands on the image already. */
+static int is_bound(struct catalog *catalog, int64_t number, const char *image)
+{
+    _cleanup_stmt_ db_stmt *statement = NULL;
+    int r = prepare(catalog, &statement, "SELECT image IS :image FROM identity WHERE number = :number");
+
+    if (r < 0) return r;
+    db_bind_text(statement, ":image", image);
+    db_bind_int(statement, ":number", number);
+    r = db_step(statement);
+    if (r < 0) return failed(catalog, r);
+    return r == 0 ? -ENOENT : (int)db_int(statement, 0);
+}
+
 int catalog_bind_node(struct catalog *catalog, int64_t number, const char *image)
 {
     _cleanup_stmt_ db_stmt *statement = NULL;
-    int r;
+    int r = is_bound(catalog, number, image);
 
+    if (r != 0) return r < 0 ? r : 0;
     r = prepare(catalog, &statement, "UPDATE identity SET image = :image WHERE number = :number");
     if (r < 0) return r;
     db_bind_text(statement, ":image", image);

@@ -49,7 +49,7 @@ struct commit {
     pthread_cond_t changed;
     bool leading;               /* somebody is making batches durable */
     uint64_t written, durable;  /* sequence up to which batches are */
-    int broken;                 /* negative errno once an fsync failed */
+    int broken;                 /* -EIO once an fsync failed */
 };
 
 static int64_t seconds(void)
@@ -60,31 +60,37 @@ static int64_t seconds(void)
     return now.tv_sec;
 }
 
+/* Room for so many more. */
+static int object_list_reserve(struct object_list *list, size_t more)
+{
+    uint64_t *ids;
+
+    if (list->count + more <= list->room) return 0;
+    ids = reallocarray(list->ids, list->count + more, sizeof(*ids));
+    if (!ids) return -ENOMEM;
+    list->ids = ids;
+    list->room = list->count + more;
+    return 0;
+}
+
 static int object_list_add(struct object_list *list, uint64_t id)
 {
     for (size_t i = list->count; i > 0 && i + 8 > list->count; i--)
         if (list->ids[i - 1] == id) return 0;
     if (list->count == list->room) {
-        size_t room = list->room ? list->room * 2 : 16;
-        uint64_t *ids = reallocarray(list->ids, room, sizeof(*ids));
+        int r = object_list_reserve(list, list->room ? list->room : 16);
 
-        if (!ids) return -ENOMEM;
-        list->ids = ids;
-        list->room = room;
+        if (r < 0) return r;
     }
     list->ids[list->count++] = id;
     return 0;
 }
 
-static int object_list_move(struct object_list *to, struct object_list *from)
+/* There is room. */
+static void object_list_move(struct object_list *to, struct object_list *from)
 {
-    for (size_t i = 0; i < from->count; i++) {
-        int r = object_list_add(to, from->ids[i]);
-
-        if (r < 0) return r;
-    }
+    for (size_t i = 0; i < from->count; i++) to->ids[to->count++] = from->ids[i];
     from->count = 0;
-    return 0;
 }
 
 static struct object_list object_list_take(struct object_list *list)
@@ -134,7 +140,7 @@ int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const 
 void commit_free(struct commit *c)
 {
     if (!c) return;
-    commit_sync(c);
+    if (commit_sync(c) == 0) db_checkpoint(c->db, NULL, NULL);
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_destroy(&c->state_lock);
     pthread_cond_destroy(&c->changed);
@@ -271,21 +277,31 @@ int commit_drops_object(struct commit *c, uint64_t object)
 /* COMMIT into the WAL. Lock held, a batch open. */
 static int write_batch(struct commit *c)
 {
-    int r = object_list_move(&c->doomed, &c->dropped);
+    int r = object_list_reserve(&c->doomed, c->dropped.count);
 
     if (r == 0) r = db_run(c->commit);
     if (r < 0) {
-        log_error("%s: changes could not be committed: %s", c->name, log_reason(r));
+        if (r != -ENOSPC) log_error("%s: changes could not be committed: %s", c->name, log_reason(r));
         batch_fail(c, r);
+        /* On a full disk there is room in the WAL itself, once what it holds has been moved. */
+        if (r == -ENOSPC) db_checkpoint(c->db, NULL, NULL);
         return r;
     }
+    object_list_move(&c->doomed, &c->dropped);
     batch_close(c, 0);
     return 0;
 }
 
+/* Whatever the reason, nobody knows what is on the disk now. */
+static int sync_result(int failed)
+{
+    if (failed) log_error("fsync: %s", log_reason(errno));
+    return failed ? -EIO : 0;
+}
+
 int commit_object(int object_fd, bool metadata)
 {
-    return (metadata ? fsync(object_fd) : fdatasync(object_fd)) < 0 ? -errno : 0;
+    return sync_result((metadata ? fsync(object_fd) : fdatasync(object_fd)) < 0);
 }
 
 /* Without the lock: other operations of the node go on meanwhile. An object that is gone needs nothing. */
@@ -311,7 +327,7 @@ static int sync_contents(struct commit *c, struct object_list *list, bool names)
 {
     int r = sync_objects(c, list);
 
-    return r == 0 && names && fsync(c->objects_fd) < 0 ? -errno : r;
+    return r == 0 && names ? sync_result(fsync(c->objects_fd) < 0) : r;
 }
 
 /* Lock held, given up while the disk works; more may be needed by then: a few rounds, then the rest under the lock. When it returns 0
@@ -326,8 +342,13 @@ static int sync_needed(struct commit *c)
         c->new_names = false;
         if (!under_lock) commit_unlock(c);
         r = sync_contents(c, &list, names);
-        free(list.ids);
         if (!under_lock) commit_lock(c);
+        if (r < 0) { /* it was not fsync perhaps, but a want of memory or descriptors: all is still needed */
+            c->new_names |= names;
+            if (object_list_reserve(&c->needed, list.count) == 0) object_list_move(&c->needed, &list);
+            else r = -EIO;
+        }
+        free(list.ids);
         if (r < 0) return r;
     }
     return 0;
@@ -364,20 +385,20 @@ static int make_durable(struct commit *c, uint64_t *ret_sequence)
     if (r == 0 && c->unsettled) c->unsettled = settle(c) < 0;
     /* A batch that cannot be written is its members' affair. */
     if (r == 0 && c->batch && write_batch(c) < 0) c->unsettled = true;
-    doomed = object_list_take(&c->doomed);
+    if (r == 0) doomed = object_list_take(&c->doomed);
     *ret_sequence = c->batch ? c->batch->sequence - 1 : c->sequence;
-    c->since = 0;
+    if (r == 0) c->since = 0;
     commit_unlock(c);
 
-    if (r == 0) r = db_sync(c->db);
+    if (r == 0 && db_sync(c->db) < 0) r = -EIO;
     if (r == 0) unlink_objects(c, &doomed);
-    if (r < 0) log_error("%s: sync failed, no more changes are taken: %s", c->name, log_reason(r));
+    if (r == -EIO) log_error("%s: sync failed, no more changes are taken until the next mount", c->name);
     free(doomed.ids);
     return r;
 }
 
-/* state_lock held, before and after. */
-static void lead(struct commit *c)
+/* state_lock held, before and after. -EIO is for good, anything else for this time. */
+static int lead(struct commit *c)
 {
     uint64_t sequence = 0;
     int r;
@@ -387,9 +408,10 @@ static void lead(struct commit *c)
     r = make_durable(c, &sequence);
     pthread_mutex_lock(&c->state_lock);
     c->leading = false;
-    if (r < 0) c->broken = r;
-    else if (sequence > c->durable) c->durable = sequence;
+    if (r == -EIO) c->broken = r;
+    else if (r == 0 && sequence > c->durable) c->durable = sequence;
     pthread_cond_broadcast(&c->changed);
+    return r;
 }
 
 static int wait_for(struct commit *c, uint64_t sequence)
@@ -397,9 +419,9 @@ static int wait_for(struct commit *c, uint64_t sequence)
     int r = 0;
 
     pthread_mutex_lock(&c->state_lock);
-    while (c->durable < sequence && (r = c->broken) == 0) {
+    while (r == 0 && c->durable < sequence && (r = c->broken) == 0) {
         if (c->leading) pthread_cond_wait(&c->changed, &c->state_lock);
-        else lead(c);
+        else r = lead(c);
     }
     pthread_mutex_unlock(&c->state_lock);
     return r;
@@ -459,7 +481,7 @@ int commit_checkpoint(struct commit *c, const char *db_path)
     commit_lock(c);
     bool due = db_wal_pages(c->db) >= CHECKPOINT_PAGES;
     commit_unlock(c);
-    if (!due) return 0;
+    if (!due || broken(c)) return 0;
     r = db_open(&other, db_path, DB_WRITE);
     if (r == 0) r = db_checkpoint(other, NULL, NULL);
     if (r < 0) return r;

@@ -47,21 +47,23 @@ ssize_t content_read(struct view *v, uint64_t ino, void *buffer, size_t size, ui
 
 enum cut { CUT_NOTHING, CUT_SUPERSEDED, CUT_DISCARDED };
 
-/* What happens to a file's chunks, and where. */
+/* What a change does to a file's chunks, and where; and what else the same operation changes. */
 struct change {
     enum cut cut;
     uint64_t start, end;
+    const struct inode_change *also; /* or NULL */
+    bool superseded;                 /* the result: there were chunks, and now the object has newer bytes */
 };
 
-static const struct change discard_all = {CUT_DISCARDED, 0, CONTENT_MAX};
-
-static int cut_chunks(struct delta *d, struct inode *now, const struct change *change)
+static int cut_chunks(struct delta *d, struct inode *now, struct change *change)
 {
+    bool discard = change->cut == CUT_DISCARDED;
     struct delta_chunk left;
-    int r = (change->cut == CUT_DISCARDED ? delta_discard_chunks : delta_supersede_chunks)(d, now->row.ino, change->start,
-                                                                                        change->end);
+    int r = (discard ? delta_discard_chunks : delta_supersede_chunks)(d, now->row.ino, change->start, change->end);
 
-    if (r == 0) r = delta_next_chunk(d, now->row.ino, 0, &left);
+    if (r < 0) return r;
+    change->superseded = r > 0;
+    r = delta_next_chunk(d, now->row.ino, 0, &left);
     now->row.chunked = r > 0;
     return r < 0 ? r : 0;
 }
@@ -74,7 +76,7 @@ static bool has_chunks(const struct inode *before, const struct inode *now, cons
 }
 
 /* Cuts chunks, then writes those fields of `now` that belong to contents; others may have changed meanwhile. */
-static int store(struct view *v, struct delta *d, struct inode *now, const struct change *change)
+static int store(struct view *v, struct delta *d, struct inode *now, struct change *change)
 {
     struct inode inode;
     int r = inode_get(v, d, now->row.ino, &inode);
@@ -86,7 +88,8 @@ static int store(struct view *v, struct delta *d, struct inode *now, const struc
     inode.row.size = now->row.size;
     inode.row.object = now->row.object;
     inode.row.chunked = now->row.chunked;
-    return inode_put_modified(v, d, &inode);
+    r = inode_put_modified(v, d, &inode);
+    return r == 0 && change->also ? inode_apply(v, d, &inode, change->also) : r;
 }
 
 static int create_object(struct view *v, uint64_t *ret_object)
@@ -135,7 +138,7 @@ static int show_row(struct delta *d, const struct inode *before)
 
 /* Rows may reach the disk before the bytes and the name of the object do; commit learns what is to follow. */
 static int store_in_object(struct view *v, struct delta *d, struct inode *now, const struct inode *before,
-                           const struct change *change)
+                           struct change *change)
 {
     bool is_new = now->row.object != before->row.object;
     int r = is_new ? show_row(d, before) : 0;
@@ -145,8 +148,7 @@ static int store_in_object(struct view *v, struct delta *d, struct inode *now, c
         commit_adds_object(delta_commit(d));
         r = delta_add_fresh(d, now->row.ino);
     }
-    if (r == 0 && change->cut == CUT_SUPERSEDED && (before->row.chunked || is_new))
-        r = commit_needs_object(delta_commit(d), now->row.object);
+    if (r == 0 && change->superseded) r = commit_needs_object(delta_commit(d), now->row.object);
     return r;
 }
 
@@ -180,13 +182,20 @@ static int write_pages(struct view *v, const struct inode *inode, int fd, const 
     return r;
 }
 
-/* Nothing may show up between the old end of the file and what is written behind it. */
-static int trim_object(int fd, uint64_t size)
+/* Nothing may show up between the old end of the file and what is written behind it; nor after a power cut. */
+static int trim_object(struct view *v, const struct inode *inode, int fd, uint64_t size)
 {
+    struct delta *d;
     struct stat st;
+    int r;
 
     if (fstat(fd, &st) < 0) return -errno;
-    return (uint64_t)st.st_size > size && ftruncate(fd, size) < 0 ? -errno : 0;
+    if ((uint64_t)st.st_size <= size) return 0;
+    if (ftruncate(fd, size) < 0) return -errno;
+    d = view_lock(v);
+    r = commit_needs_object(delta_commit(d), inode->row.object);
+    view_unlock(d);
+    return r;
 }
 
 static int write_object(struct view *v, const struct inode *inode, const struct inode *before, const void *buffer, size_t size,
@@ -197,7 +206,7 @@ static int write_object(struct view *v, const struct inode *inode, const struct 
     int r = 0;
 
     if (fd < 0) return fd;
-    if (offset + size > inode->row.size) r = trim_object(fd, inode->row.size);
+    if (offset + size > inode->row.size) r = trim_object(v, inode, fd, inode->row.size);
     /* What the old contents' range has of its own is then told by holes, not by where the object ends. */
     if (r == 0 && inode->row.object != before->row.object && ftruncate(fd, before->row.size) < 0) r = -errno;
     if (r == 0) r = (inode->row.chunked ? write_pages(v, before, fd, buffer, size, offset) : io_pwrite(fd, buffer, size, offset));
@@ -205,38 +214,49 @@ static int write_object(struct view *v, const struct inode *inode, const struct 
     return r;
 }
 
+/* The rows after the bytes, unless writing those has failed. An object is removed again only if no row can speak of it. */
+static int finish_in_object(struct view *v, struct inode *now, const struct inode *before, struct change *change, int error,
+                            enum view_promise promise)
+{
+    bool is_new = now->row.object != before->row.object;
+    struct delta *d;
+    int r = error < 0 ? error : view_begin(v, &d);
+
+    if (r == 0) {
+        r = store_in_object(v, d, now, before, change);
+        /* A lost mtime is all that a write inside the object can lose with its daemon. */
+        if (promise == VIEW_CONTENTS && !is_new && now->row.size == before->row.size && !change->superseded)
+            promise = VIEW_LAZY;
+        r = view_end(v, d, r, promise);
+    }
+    if (r < 0 && r != -EIO && is_new) remove_object(v, now->row.object);
+    return r;
+}
+
 static int write_to_object(struct view *v, struct inode *inode, const void *buffer, size_t size, uint64_t offset)
 {
-    const struct change change = {CUT_SUPERSEDED, page_start(offset), page_end(offset + size)};
+    struct change change = {.cut = CUT_SUPERSEDED, .start = page_start(offset), .end = page_end(offset + size)};
     struct inode before = *inode;
-    bool lazy;
-    struct delta *d;
     int r = 0;
 
     if (inode->row.object <= 0) r = to_object(v, inode);
     if (r < 0) return r;
     r = write_object(v, inode, &before, buffer, size, offset);
     inode->row.size = max(inode->row.size, offset + size);
-    /* A lost mtime is all that a write inside the object can lose with its daemon. */
-    lazy = inode->row.object == before.row.object && inode->row.size == before.row.size && !before.row.chunked;
-    if (r == 0) r = view_begin(v, &d);
-    if (r == 0) {
-        r = store_in_object(v, d, inode, &before, &change);
-        r = view_end(v, d, r, lazy ? VIEW_LAZY : VIEW_CONTENTS);
-    }
-    if (r < 0 && inode->row.object != before.row.object) remove_object(v, inode->row.object);
-    return r;
+    return finish_in_object(v, inode, &before, &change, r, VIEW_CONTENTS);
 }
 
 /* The whole file fits into a row, and its bytes are in `row`. */
-static int write_row(struct view *v, struct inode *inode, const char *row, enum view_promise promise)
+static int write_row(struct view *v, struct inode *inode, const char *row, const struct inode_change *also,
+                     enum view_promise promise)
 {
+    struct change change = {.cut = CUT_DISCARDED, .end = CONTENT_MAX, .also = also};
     struct delta *d;
     int r = view_begin(v, &d);
 
     if (r < 0) return r;
     inode->row.object = DELTA_IN_ROW;
-    r = store(v, d, inode, &discard_all);
+    r = store(v, d, inode, &change);
     if (r == 0) r = delta_set_content(d, inode->row.ino, row, inode->row.size);
     return view_end(v, d, r, promise);
 }
@@ -263,7 +283,7 @@ static int write_small(struct view *v, struct inode *inode, const void *buffer, 
     if (r < 0) return r;
     memcpy(row + offset, buffer, size);
     inode->row.size = max(inode->row.size, offset + size);
-    return write_row(v, inode, row, VIEW_CONTENTS);
+    return write_row(v, inode, row, NULL, VIEW_CONTENTS);
 }
 
 int content_write(struct view *v, uint64_t ino, const void *buffer, size_t size, uint64_t offset)
@@ -273,6 +293,8 @@ int content_write(struct view *v, uint64_t ino, const void *buffer, size_t size,
 
     if (size == 0) return 0;
     if (offset + size > CONTENT_MAX) return -EFBIG;
+    r = view_check_room(v, size);
+    if (r < 0) return r;
     view_lock_contents(v, ino, true);
     r = get(v, ino, &inode);
     if (r == 0) {
@@ -287,8 +309,9 @@ int content_write(struct view *v, uint64_t ino, const void *buffer, size_t size,
 /* ---- changing the size ---- */
 
 /* A new object on the next write, so that the old contents stay whole until this is committed. */
-static int truncate_to_nothing(struct view *v, struct inode *inode)
+static int truncate_to_nothing(struct view *v, struct inode *inode, const struct inode_change *also)
 {
+    struct change change = {.cut = CUT_DISCARDED, .end = CONTENT_MAX, .also = also};
     int64_t object = inode->row.object;
     struct delta *d;
     int r = view_begin(v, &d);
@@ -296,7 +319,7 @@ static int truncate_to_nothing(struct view *v, struct inode *inode)
     if (r < 0) return r;
     inode->row.size = 0;
     inode->row.object = DELTA_NO_OBJECT;
-    r = store(v, d, inode, &discard_all);
+    r = store(v, d, inode, &change);
     if (r == 0) r = delta_remove_content(d, inode->row.ino);
     if (r == 0 && object > 0) r = commit_drops_object(delta_commit(d), object);
     r = view_end(v, d, r, VIEW_METADATA);
@@ -304,14 +327,14 @@ static int truncate_to_nothing(struct view *v, struct inode *inode)
     return r;
 }
 
-static int resize_row(struct view *v, struct inode *inode, uint64_t size)
+static int resize_row(struct view *v, struct inode *inode, uint64_t size, const struct inode_change *also)
 {
     char row[CONTENT_ROW_MAX];
     int r = load_row(v, inode, row, size);
 
     if (r < 0) return r;
     inode->row.size = size;
-    return write_row(v, inode, row, VIEW_METADATA);
+    return write_row(v, inode, row, also, VIEW_METADATA);
 }
 
 static int resize_object(struct view *v, const struct inode *inode, uint64_t size)
@@ -322,44 +345,36 @@ static int resize_object(struct view *v, const struct inode *inode, uint64_t siz
 
     if (inode->row.object <= 0) return 0;
     if (fd < 0) return fd;
-    r = trim_object(fd, size);
+    r = trim_object(v, inode, fd, size);
     fdcache_put(v->shared->files, entry);
     return r;
 }
 
-static int resize_large(struct view *v, struct inode *inode, uint64_t size)
+static int resize_large(struct view *v, struct inode *inode, uint64_t size, const struct inode_change *also)
 {
-    const struct change change = {CUT_DISCARDED, size, CONTENT_MAX};
+    struct change change = {.cut = CUT_DISCARDED, .start = size, .end = CONTENT_MAX, .also = also};
     struct inode before = *inode;
-    struct delta *d;
     int r = 0;
 
     if (inode->row.object == DELTA_IN_ROW) r = to_object(v, inode);
-    if (r == 0 && size > before.row.size) r = resize_object(v, inode, before.row.size);
+    if (r < 0) return r;
+    if (size > before.row.size) r = resize_object(v, inode, before.row.size);
     inode->row.size = size;
-    if (r == 0) r = view_begin(v, &d);
-    if (r == 0) {
-        r = store_in_object(v, d, inode, &before, &change);
-        r = view_end(v, d, r, VIEW_METADATA);
-    }
-    if (r < 0 && inode->row.object != before.row.object && inode->row.object > 0) remove_object(v, inode->row.object);
-    if (r == 0 && size < before.row.size) {
-        /* The bytes go only when their going is written. */
-        if (!v->shared->sync) r = view_flush(v);
-        if (r == 0) r = resize_object(v, inode, size);
-    }
-    return r;
+    r = finish_in_object(v, inode, &before, &change, r, VIEW_METADATA);
+    if (r < 0 || size >= before.row.size || inode->row.object <= 0) return r;
+    /* The bytes go only when it is on the disk that they do. */
+    if (!v->shared->sync) r = view_sync(v);
+    return r < 0 ? r : resize_object(v, inode, size);
 }
 
-static int resize(struct view *v, struct inode *inode, uint64_t size)
+static int resize(struct view *v, struct inode *inode, uint64_t size, const struct inode_change *also)
 {
-    if (size == 0) return truncate_to_nothing(v, inode);
-    if (fits_row(inode, size) && (inode->row.object == DELTA_IN_ROW || inode->row.size <= CONTENT_ROW_MAX))
-        return resize_row(v, inode, size);
-    return resize_large(v, inode, size);
+    if (size == 0) return truncate_to_nothing(v, inode, also);
+    if (fits_row(inode, max(size, inode->row.size))) return resize_row(v, inode, size, also);
+    return resize_large(v, inode, size, also);
 }
 
-int content_truncate(struct view *v, uint64_t ino, uint64_t size)
+int content_truncate(struct view *v, uint64_t ino, uint64_t size, const struct inode_change *also)
 {
     struct inode inode;
     int r;
@@ -367,7 +382,7 @@ int content_truncate(struct view *v, uint64_t ino, uint64_t size)
     if (size > CONTENT_MAX) return -EFBIG;
     view_lock_contents(v, ino, true);
     r = get(v, ino, &inode);
-    if (r == 0) r = resize(v, &inode, size);
+    if (r == 0) r = resize(v, &inode, size, also);
     view_unlock_contents(v, ino);
     return r;
 }
@@ -389,17 +404,12 @@ static int write_zeros(struct view *v, struct inode *inode, uint64_t start, uint
     return r;
 }
 
-/* Whole pages: chunks are cut, the object gets a hole. */
-static int punch_pages(struct view *v, struct inode *inode, uint64_t start, uint64_t end)
+static int punch_object(struct view *v, const struct inode *inode, uint64_t start, uint64_t end)
 {
-    const struct change change = {CUT_DISCARDED, start, end};
     struct fdcache_entry *entry;
-    struct delta *d;
     int fd, r;
 
-    r = view_begin(v, &d);
-    if (r == 0) r = view_end(v, d, store(v, d, inode, &change), VIEW_CONTENTS);
-    if (r < 0 || inode->row.object <= 0) return r;
+    if (inode->row.object <= 0) return 0;
     fd = view_open_object(v, inode->row.object, &entry);
     if (fd < 0) return fd;
     r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, end - start) < 0 ? -errno : 0;
@@ -407,16 +417,27 @@ static int punch_pages(struct view *v, struct inode *inode, uint64_t start, uint
     return r;
 }
 
+/* Whole pages: the object gets a hole, and no chunk shows in it. */
+static int punch_pages(struct view *v, struct inode *inode, uint64_t start, uint64_t end)
+{
+    struct change change = {.cut = CUT_DISCARDED, .start = start, .end = end};
+    struct delta *d;
+    int r = punch_object(v, inode, start, end);
+
+    if (r == 0) r = view_begin(v, &d);
+    return r < 0 ? r : view_end(v, d, store(v, d, inode, &change), VIEW_CONTENTS);
+}
+
 /* Within the file. */
 static int zero(struct view *v, struct inode *inode, uint64_t start, uint64_t end)
 {
-    uint64_t first = page_end(start), last = page_start(end);
+    uint64_t first = page_end(start), last;
     int r;
 
     end = min(end, inode->row.size);
-    if (end == inode->row.size) last = page_end(end);
+    last = end == inode->row.size ? page_end(end) : page_start(end);
     if (start >= end) return 0;
-    if (inode->row.object == DELTA_IN_ROW || first >= last) return write_zeros(v, inode, start, end);
+    if (fits_row(inode, inode->row.size) || first >= last) return write_zeros(v, inode, start, end);
     r = write_zeros(v, inode, start, first);
     if (r == 0) r = punch_pages(v, inode, first, last);
     return r == 0 && last < end ? write_zeros(v, inode, last, end) : r;
@@ -438,28 +459,27 @@ static int reserve(struct view *v, const struct inode *inode, uint64_t offset, u
 
 static int give_object(struct view *v, struct inode *inode)
 {
-    const struct change change = {CUT_NOTHING, 0, 0};
+    struct change change = {.cut = CUT_NOTHING};
     struct inode before = *inode;
-    struct delta *d;
     int r = to_object(v, inode);
 
-    if (r < 0) return r;
-    r = view_begin(v, &d);
-    if (r == 0) r = view_end(v, d, store_in_object(v, d, inode, &before, &change), VIEW_METADATA);
-    if (r < 0) remove_object(v, inode->row.object);
-    return r;
+    return r < 0 ? r : finish_in_object(v, inode, &before, &change, 0, VIEW_METADATA);
 }
 
+/* What may fail for want of room comes first. */
 static int allocate(struct view *v, struct inode *inode, int mode, uint64_t offset, uint64_t length)
 {
     uint64_t end = offset + length;
     int r = 0;
 
-    if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) r = zero(v, inode, offset, end);
-    if (r < 0 || mode & FALLOC_FL_PUNCH_HOLE) return r;
-    if (!(mode & FALLOC_FL_KEEP_SIZE) && end > inode->row.size) r = resize(v, inode, end);
-    if (r == 0 && inode->row.object <= 0 && end > CONTENT_ROW_MAX) r = give_object(v, inode);
-    return r < 0 ? r : reserve(v, inode, offset, length);
+    if (!(mode & FALLOC_FL_PUNCH_HOLE)) {
+        r = view_check_room(v, length);
+        if (r == 0 && inode->row.object <= 0 && end > CONTENT_ROW_MAX) r = give_object(v, inode);
+        if (r == 0) r = reserve(v, inode, offset, length);
+    }
+    if (r == 0 && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) r = zero(v, inode, offset, end);
+    if (r < 0 || mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) || end <= inode->row.size) return r;
+    return resize(v, inode, end, NULL);
 }
 
 int content_allocate(struct view *v, uint64_t ino, int mode, uint64_t offset, uint64_t length)

@@ -22,7 +22,8 @@ ssize_t content_read(struct view *view, uint64_t ino, void *buffer, size_t size,
 /* Writes all or fails. Outlives the daemon when it returns. */
 int content_write(struct view *view, uint64_t ino, const void *buffer, size_t size, uint64_t offset);
 
-int content_truncate(struct view *view, uint64_t ino, uint64_t size);
+/* `also`: what else the same operation changes, or NULL. */
+int content_truncate(struct view *view, uint64_t ino, uint64_t size, const struct inode_change *also);
 
 /* fallocate(2) with FALLOC_FL_KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE or 0; -EOPNOTSUPP for other modes. */
 int content_allocate(struct view *view, uint64_t ino, int mode, uint64_t offset, uint64_t length);

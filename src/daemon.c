@@ -58,6 +58,7 @@ static int start_child(const struct daemon_options *o)
 {
     _cleanup_close_ int reader = -1;
     int pipe_fds[2], status = 0;
+    ssize_t n;
     char byte;
     pid_t pid;
 
@@ -70,7 +71,9 @@ static int start_child(const struct daemon_options *o)
     }
     close(pipe_fds[1]);
     if (pid < 0) return -errno;
-    if (read(reader, &byte, 1) == 1) return 0;
+    do n = read(reader, &byte, 1);
+    while (n < 0 && errno == EINTR);
+    if (n == 1) return 0;
     /* It has said why, unless it was killed. */
     waitpid(pid, &status, 0);
     if (WIFSIGNALED(status)) log_error("%s: the daemon was killed by signal %d", o->mountpoint, WTERMSIG(status));
@@ -123,7 +126,7 @@ static bool wait_tick(struct daemon *d)
     struct timespec until;
     bool ending;
 
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += TICK_NS;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
@@ -184,8 +187,9 @@ static int mount_and_serve(struct daemon *d)
     if (r < 0) log_error("%s: cannot be mounted", d->options->mountpoint);
     if (r == 0) {
         r = serve(d);
-        stop_keeper(d);
+        /* In this order: the keeper may be waiting for an answer that only the end of the connection gives. */
         fuse_session_unmount(d->session);
+        stop_keeper(d);
     }
     fuse_remove_signal_handlers(d->session);
     return r;
@@ -245,9 +249,13 @@ static int run(struct daemon *d)
 
 int daemon_run(const struct daemon_options *options)
 {
-    struct daemon d = {.options = options, .ready_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+    struct daemon d = {.options = options, .ready_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
+    pthread_condattr_t monotonic;
 
     if (!options->foreground) return start_child(options);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&d.wake, &monotonic);
     d.ready_fd = take_ready_fd();
     umask(0);
     if (d.ready_fd >= 0 && chdir("/") < 0) return -errno;

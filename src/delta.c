@@ -13,9 +13,10 @@
 
 #define FORMAT 1
 
-/* Numbers are reserved in steps of this many, and an opening skips what may have been used of a reservation that a
- * power cut took back: more than can be made between two commits. */
-#define INO_STEP (INT64_C(1) << 20)
+/* Numbers are reserved, durably, in steps of this many, and the next step when so few are left that all operations
+ * under way might need more. */
+#define INO_STEP 65536
+#define INO_LEAST 1024
 
 #define SLOT_SHIFT 4
 #define SLOTS_PER_HASH (1u << SLOT_SHIFT)
@@ -172,7 +173,7 @@ static int read_view(struct delta *d)
     d->image_base = db_int(s, 2);
     d->shift = db_int(s, 3);
     d->reserved = db_int(s, 4);
-    d->next_ino = d->reserved + INO_STEP;
+    d->next_ino = d->reserved;
     if (!d->image) return -ENOMEM;
     if (d->image_base < DELTA_FIRST || d->image_base + d->image_count >= d->reserved ||
         d->shift + d->reserved > IDENTITY_INO_MAX / 2)
@@ -228,7 +229,6 @@ void delta_close(struct delta *d)
 {
     if (!d) return;
     commit_free(d->commit);
-    if (d->db) db_checkpoint(d->db, NULL, NULL);
     db_close(d->db);
     if (d->objects_fd >= 0) close(d->objects_fd);
     free(d->path);
@@ -244,19 +244,43 @@ uint32_t delta_image_count(const struct delta *d) { return d->image_count; }
 uint64_t delta_image_base(const struct delta *d) { return d->image_base; }
 uint64_t delta_shift(const struct delta *d) { return d->shift; }
 
+static int write_reservation(struct delta *d, uint64_t next)
+{
+    db_stmt *s;
+    int r = use(d, RESERVE, &s);
+
+    if (r < 0) return r;
+    if (next + d->shift > IDENTITY_INO_MAX / 2) return -ENOSPC;
+    db_bind_int(s, ":next", next);
+    return db_run(s);
+}
+
+/* In a transaction of its own, durable before the first of the numbers is used. */
+int delta_reserve(struct delta *d)
+{
+    struct commit_batch *batch;
+    uint64_t next;
+    int r;
+
+    commit_lock(d->commit);
+    next = d->reserved + INO_STEP;
+    bool enough = d->next_ino + INO_LEAST <= d->reserved;
+    commit_unlock(d->commit);
+    if (enough) return 0;
+    r = commit_begin(d->commit);
+    if (r < 0) return r;
+    r = commit_end(d->commit, write_reservation(d, next), &batch);
+    if (r == 0) r = commit_wait(d->commit, batch);
+    if (r < 0) return r;
+    commit_lock(d->commit);
+    if (d->reserved < next) d->reserved = next; /* others may have done the same meanwhile */
+    commit_unlock(d->commit);
+    return 0;
+}
+
 int delta_new_ino(struct delta *d, uint64_t *ret_ino)
 {
-    if (d->next_ino >= d->reserved) {
-        db_stmt *s;
-        int r = use(d, RESERVE, &s);
-
-        if (r < 0) return r;
-        if (d->next_ino + INO_STEP + d->shift > IDENTITY_INO_MAX / 2) return -ENOSPC;
-        db_bind_int(s, ":next", d->next_ino + INO_STEP);
-        r = db_run(s);
-        if (r < 0) return r;
-        d->reserved = d->next_ino + INO_STEP;
-    }
+    if (d->next_ino >= d->reserved) return -EBUSY; /* many threads at once were faster: never seen */
     *ret_ino = d->next_ino++;
     return 0;
 }
@@ -575,11 +599,11 @@ static int remove_part(struct delta *d, enum statement table, uint64_t ino, uint
     return db_run(s);
 }
 
-/* Cuts [start, end) out of the parts in the table; what is cut goes to undo if `keep`. */
+/* Cuts [start, end) out of the parts in the table; what is cut goes to undo if `keep`. 1: there was something to cut. */
 static int cut(struct delta *d, enum statement table, uint64_t ino, uint64_t start, uint64_t end, bool keep)
 {
     struct delta_chunk c;
-    int r;
+    int r, found = 0;
 
     while ((r = next_part(d, table, ino, start, &c)) > 0 && c.start < end) {
         struct delta_chunk before = {c.start, start, c.source}, after = {end, c.end, c.source};
@@ -590,8 +614,9 @@ static int cut(struct delta *d, enum statement table, uint64_t ino, uint64_t sta
         if (r == 0 && c.end > end) r = add_part(d, table, ino, &after);
         if (r == 0 && keep) r = add_part(d, NEXT_UNDO, ino, &middle);
         if (r < 0) return r;
+        found = 1;
     }
-    return r < 0 ? r : 0;
+    return r < 0 ? r : found;
 }
 
 int delta_next_chunk(struct delta *d, uint64_t ino, uint64_t offset, struct delta_chunk *ret_chunk)
@@ -613,7 +638,8 @@ int delta_discard_chunks(struct delta *d, uint64_t ino, uint64_t start, uint64_t
 {
     int r = cut(d, NEXT_CHUNK, ino, start, end, false);
 
-    return r < 0 ? r : cut(d, NEXT_UNDO, ino, start, end, false);
+    if (r >= 0) r = cut(d, NEXT_UNDO, ino, start, end, false);
+    return r < 0 ? r : 0;
 }
 
 int delta_add_fresh(struct delta *d, uint64_t ino)

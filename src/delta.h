@@ -61,6 +61,8 @@ uint32_t delta_image_count(const struct delta *delta);
 uint64_t delta_image_base(const struct delta *delta);
 uint64_t delta_shift(const struct delta *delta);
 
+/* Makes sure that there are numbers for one operation more; to be called before commit_begin(). */
+int delta_reserve(struct delta *delta);
 /* A number never used before, for an inode or an object. */
 int delta_new_ino(struct delta *delta, uint64_t *ret_ino);
 /* True for a number that was given out. */
@@ -110,7 +112,7 @@ int delta_next_chunk(struct delta *delta, uint64_t ino, uint64_t offset, struct 
 int delta_add_chunk(struct delta *delta, uint64_t ino, const struct delta_chunk *chunk);
 
 /* Cuts [start, end) out of the inode's chunks: because the object has newer bytes there, which a power cut may take back
- * (see tables undo and fresh); or because what was there is no longer wanted. */
+ * (see tables undo and fresh; 1: there was something to cut); or because what was there is no longer wanted. */
 int delta_supersede_chunks(struct delta *delta, uint64_t ino, uint64_t start, uint64_t end);
 int delta_discard_chunks(struct delta *delta, uint64_t ino, uint64_t start, uint64_t end);
 /* The inode's object is new. */

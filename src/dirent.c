@@ -8,7 +8,7 @@
 
 static bool is_changed(struct view *v, struct delta *d, uint64_t dir)
 {
-    return d && inomap_get(&v->changed_dirs, dir);
+    return d && (!view_image_ino(v, dir) || inomap_get(&v->changed_dirs, dir));
 }
 
 /* A directory that is not the image's has all its names in the delta. */
@@ -42,7 +42,7 @@ int dirent_find(struct view *v, struct delta *d, uint64_t dir, const char *name,
 
 static int mark(struct view *v, uint64_t dir)
 {
-    return inomap_get(&v->changed_dirs, dir) ? 0 : inomap_add(&v->changed_dirs, dir, 1);
+    return !view_image_ino(v, dir) || inomap_get(&v->changed_dirs, dir) ? 0 : inomap_add(&v->changed_dirs, dir, 1);
 }
 
 int dirent_set(struct view *v, struct delta *d, uint64_t dir, const char *name, size_t length, uint64_t ino, uint8_t type)
@@ -73,11 +73,6 @@ int dirent_is_empty(struct view *v, struct delta *d, uint64_t dir)
         if (r != 0) return r < 0 ? r : 0;
     }
     return 1;
-}
-
-int dirent_remove_all(struct view *v, struct delta *d, uint64_t dir)
-{
-    return is_changed(v, d, dir) ? delta_remove_dirents(d, dir) : 0;
 }
 
 static int next_in_image(struct view *v, struct delta *d, uint64_t dir, uint32_t cookie, struct dirent_entry *ret)

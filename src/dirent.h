@@ -23,8 +23,6 @@ int dirent_remove(struct view *view, struct delta *delta, uint64_t dir, const ch
 
 /* 1 when the directory has no names. */
 int dirent_is_empty(struct view *view, struct delta *delta, uint64_t dir);
-/* The directory is over: its rows go. */
-int dirent_remove_all(struct view *view, struct delta *delta, uint64_t dir);
 
 /* Cookies, the same for ever: 1 ".", 2 "..", from 3 the image's entries in their order, from 2^30 the delta's in slot order.
  * An entry of the image that a row gives another inode keeps its cookie. All < 2^31, what NFS and 32-bit programs can carry. */

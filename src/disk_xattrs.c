@@ -21,9 +21,8 @@ static int via_proc(char *buffer, int dirfd, const char *name)
 
 bool disk_xattrs_is_kept(const char *name)
 {
-    return strncmp(name, "security.", 9) == 0 || strncmp(name, "trusted.", 8) == 0 ||
-           strncmp(name, "user.", 5) == 0 || strcmp(name, "system.posix_acl_access") == 0 ||
-           strcmp(name, "system.posix_acl_default") == 0;
+    return strncmp(name, "security.", 9) == 0 || strncmp(name, "trusted.", 8) == 0 || strncmp(name, "user.", 5) == 0 ||
+           strcmp(name, "system.posix_acl_access") == 0 || strcmp(name, "system.posix_acl_default") == 0;
 }
 
 static int read_names(char **ret_names, const char *path)

@@ -1,4 +1,5 @@
-/* disk_xattrs: the extended attributes of a file on the disk, POSIX ACLs among them, and what an image keeps of them. */
+/* disk_xattrs: the extended attributes of a file on the disk, POSIX ACLs among them, and what an image keeps of
+ * them. */
 #pragma once
 
 #include <stdbool.h>
@@ -15,7 +16,8 @@ struct disk_xattrs {
     size_t count;
 };
 
-/* security.*, trusted.*, user.* and the two POSIX ACLs. Others (NFSv4 ACLs, a file system's own) cannot be carried over. */
+/* security.*, trusted.*, user.* and the two POSIX ACLs. Others (NFSv4 ACLs, a file system's own) cannot be carried
+ * over. */
 bool disk_xattrs_is_kept(const char *name);
 
 /* Reads those of `name` in the directory at `dirfd`, symlinks not followed; "." is the directory. Of a file system

@@ -57,7 +57,8 @@ static struct tree_file in_same_view(const struct tree_file *file, uint64_t ino)
     return (struct tree_file){.kind = TREE_VIEW, .node = file->node, .view = file->view, .ino = ino};
 }
 
-/* Fills in what LOOKUP and its like answer, and counts the kernel's reference: fuse_ops_unrefer() if it never gets there. */
+/* Fills in what LOOKUP and its like answer, and counts the kernel's reference, first: what nobody refers to may end at any
+ * moment. tree_forget() if the answer never gets there. */
 static int fill_entry(fuse_req_t req, const struct tree_file *file, struct fuse_entry_param *e)
 {
     double timeout = tree_is_lasting(file) ? FOREVER : 0;
@@ -69,8 +70,19 @@ static int fill_entry(fuse_req_t req, const struct tree_file *file, struct fuse_
         .attr_timeout = timeout,
         .entry_timeout = timeout,
     };
+    r = tree_refer(file);
+    if (r < 0) return r;
     r = tree_stat(tree(req), file, &e->attr);
-    return r < 0 ? r : tree_refer(file);
+    if (r < 0) tree_forget(tree(req), e->ino, 1);
+    return r;
+}
+
+/* nfsd takes ETIMEDOUT for "later", anything unexpected for a stale handle. */
+static int lookup_error(int error)
+{
+    bool is_passing = error == -EBUSY || error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -ENOSPC;
+
+    return is_passing ? -ETIMEDOUT : error;
 }
 
 static void reply_entry(fuse_req_t req, const struct tree_file *file)
@@ -79,7 +91,7 @@ static void reply_entry(fuse_req_t req, const struct tree_file *file)
     struct fuse_entry_param e;
     int r = fill_entry(req, file, &e);
 
-    if (r < 0) reply(req, r);
+    if (r < 0) reply(req, lookup_error(r));
     else if (fuse_reply_entry(req, &e) < 0) tree_forget(t, e.ino, 1);
 }
 
@@ -110,21 +122,14 @@ static int find(fuse_req_t req, const struct tree_file *dir, const char *name, s
     return r;
 }
 
-static int is_passing(int error)
-{
-    return error == -EBUSY || error == -ENOMEM || error == -EMFILE || error == -ENFILE;
-}
-
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     _cleanup_file_ struct tree_file dir = {0}, file = {0};
     int r = tree_get(tree(req), parent, &dir);
 
     if (r == 0) r = find(req, &dir, name, &file);
-    /* For a handle's sake: nfsd takes ETIMEDOUT for "later", anything unexpected for a stale handle. */
-    if (is_passing(r)) r = -ETIMEDOUT;
     if (r == -ENOENT) reply_missing(req, &dir);
-    else if (r < 0) reply(req, r);
+    else if (r < 0) reply(req, lookup_error(r));
     else reply_entry(req, &file);
 }
 
@@ -177,12 +182,13 @@ static int to_change(int to_set)
 static void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
     _cleanup_file_ struct tree_file file = {0};
-    int set = to_change(to_set);
+    struct inode_change change = {.stat = st, .set = to_change(to_set)};
     int r = get_in_view(req, nodeid, &file);
 
     (void)fi;
-    if (r == 0 && to_set & FUSE_SET_ATTR_SIZE) r = content_truncate(file.view, file.ino, st->st_size);
-    if (r == 0 && (set || !(to_set & FUSE_SET_ATTR_SIZE))) r = inode_change(file.view, file.ino, st, set);
+    if (r == 0 && to_set & FUSE_SET_ATTR_SIZE)
+        r = content_truncate(file.view, file.ino, st->st_size, change.set ? &change : NULL);
+    else if (r == 0) r = inode_change(file.view, file.ino, &change);
     if (r < 0) reply(req, r);
     else reply_attr(req, &file);
 }
@@ -448,8 +454,10 @@ static int list_add(struct listing *l, const struct tree_file *file, const char 
     int r = 0;
 
     if (l->plus && !dots) r = fill_entry(l->req, file, &e);
-    if (r < 0) return r;
-    if (!l->plus || dots) {
+    if (r == -ESTALE) return r;
+    /* One damaged inode does not hide the others: its name is listed, its look-up will say what is wrong. */
+    if (r < 0) e = (struct fuse_entry_param){0};
+    if (r < 0 || !l->plus || dots) {
         struct stat st;
 
         r = file->kind == TREE_VIEW ? 0 : tree_stat(tree(l->req), file, &st);

@@ -88,10 +88,10 @@ uint32_t image_count(const struct image *image)
 
 size_t image_memory(const struct image *image)
 {
-    return sizeof(*image) + image->inode_count * sizeof(*image->inodes) +
-           image->entry_count * sizeof(*image->entries) + image->directory_count * sizeof(*image->directories) +
-           image->xattr_count * sizeof(*image->xattrs) + image->table_size * sizeof(*image->table) +
-           image->names_size + image->targets_size + image->xattr_size + image->inode_count / CHAR_BIT + 1;
+    return sizeof(*image) + image->inode_count * sizeof(*image->inodes) + image->entry_count * sizeof(*image->entries) +
+           image->directory_count * sizeof(*image->directories) + image->xattr_count * sizeof(*image->xattrs) +
+           image->table_size * sizeof(*image->table) + image->names_size + image->targets_size + image->xattr_size +
+           image->inode_count / CHAR_BIT + 1;
 }
 
 const struct image_inode *image_inode(const struct image *image, uint32_t ino)

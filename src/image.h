@@ -21,8 +21,8 @@ struct image_inode {
     uint32_t uid, gid;
     uint32_t nlink;
     uint32_t entries;     /* of a directory: number of its entries */
-    uint32_t first_entry; /* of a directory: index of the first; the others follow. Of anything else: one of the entries that name it */
-    uint32_t parent;      /* of a directory: the inode that holds it; the root's is itself */
+    uint32_t first_entry; /* of a directory: its first, the others follow; of anything else: one that names it */
+    uint32_t parent;      /* of a directory: what holds it, the root itself; of anything else: no meaning */
     bool has_xattrs;
 };
 
@@ -63,6 +63,6 @@ int image_readlink(const struct image *image, uint32_t ino, char *buffer, size_t
 int image_open_file(struct image *image, uint32_t ino);
 
 /* Builds index.db for the tree STORE/images/<anything>/rootfs, given by descriptor. Entries of a directory are numbered in
- * inode order, which is near the order on the disk. progress may be NULL. Fills files and bytes. Logs its failures. */
+ * inode order, which is near the order on the disk. Logs its failures. image_index.h has one that shows progress. */
 struct image_totals { int64_t files, bytes; };
 int image_build(int rootfs_fd, const char *index_path, struct image_totals *ret_totals);

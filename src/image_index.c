@@ -23,11 +23,10 @@
 #define HOLES_MAX (1ll << 30)
 #define INODES_MAX 0x7ffffffe
 
-#define INSERT_INODE                                                                                              \
-    "INSERT INTO inode(ino, mode, uid, gid, rdev, nlink, size, blocks, mtime, ctime, parent, target, digest)"     \
+#define INSERT_INODE                                                                                          \
+    "INSERT INTO inode(ino, mode, uid, gid, rdev, nlink, size, blocks, mtime, ctime, parent, target, digest)" \
     " VALUES(:ino, :mode, :uid, :gid, :rdev, :nlink, :size, :blocks, :mtime, :ctime, :parent, :target, :digest)"
-#define INSERT_DIRENT \
-    "INSERT INTO dirent(parent, cookie, name, ino, type) VALUES(:parent, :cookie, :name, :ino, :type)"
+#define INSERT_DIRENT "INSERT INTO dirent(parent, cookie, name, ino, type) VALUES(:parent, :cookie, :name, :ino, :type)"
 #define INSERT_XATTR "INSERT INTO xattr(ino, name, value) VALUES(:ino, :name, :value)"
 #define ADD_LINKS "UPDATE inode SET nlink = nlink + :more WHERE ino = :ino"
 
@@ -55,9 +54,9 @@ struct builder {
 /* The entry at hand: one name in one directory. */
 struct found {
     int dirfd;
-    uint32_t parent;   /* its inode */
-    size_t above;      /* its place in the queue */
-    const char *path;  /* the directory's, for messages */
+    uint32_t parent;  /* its inode */
+    size_t above;     /* its place in the queue */
+    const char *path; /* the directory's, for messages */
     const char *name;
     struct stat st;
 };
@@ -388,8 +387,7 @@ static void release(struct builder *builder)
     linkmap_free(&builder->linkmap);
 }
 
-int image_index_build(int rootfs_fd, const char *index_path, struct progress *progress,
-                      struct image_totals *ret_totals)
+int image_index_build(int rootfs_fd, const char *index_path, struct progress *progress, struct image_totals *ret_totals)
 {
     struct builder builder = {.rootfs_fd = rootfs_fd, .progress = progress};
     int r = build(&builder, index_path);

@@ -20,7 +20,7 @@
 struct loader {
     struct image *image;
     struct db *db;
-    uint32_t *links; /* of each inode, as counted from the entries */
+    uint32_t *links;                                           /* of each inode, as counted from the entries */
     size_t inode_room, entry_room, directory_room, xattr_room; /* elements allocated */
     size_t names_room, targets_room, xattr_data_room;
 };
@@ -117,7 +117,7 @@ static int load_target(struct loader *loader, struct image_inode *inode, db_stmt
 
 /* The columns of INODES. */
 enum { INO, MODE, UID, GID, RDEV, NLINK, SIZE, BLOCKS, MTIME, CTIME, PARENT, TARGET };
-#define INODES                                                                                          \
+#define INODES                                                                                       \
     "SELECT ino, mode, uid, gid, rdev, nlink, size, blocks, mtime, ctime, parent, target FROM inode" \
     " ORDER BY ino"
 
@@ -128,12 +128,12 @@ static bool are_numbers_in_range(db_stmt *row)
            in_range(db_int(row, NLINK), 1, COUNT_MAX) && db_int(row, SIZE) >= 0 && db_int(row, BLOCKS) >= 0;
 }
 
-/* Only the root holds itself; that others come after their parents rules out cycles. */
+/* Only the root holds itself. A parent is among the inodes loaded so far, which rules out cycles. */
 static bool is_parent_valid(const struct image *image, int64_t ino, uint32_t mode, int64_t parent)
 {
     if (!S_ISDIR(mode)) return ino != 1 && parent == 0;
     if (ino == 1) return parent == 1;
-    return parent < ino && is_directory(image, parent);
+    return is_directory(image, parent);
 }
 
 static int load_inode(struct loader *loader, db_stmt *row)
@@ -256,8 +256,9 @@ static int load_entry(struct loader *loader, db_stmt *row)
 static int load_entries(struct loader *loader)
 {
     _cleanup_stmt_ db_stmt *statement = NULL;
-    int r = db_prepare(loader->db, &statement, "SELECT parent, cookie, name, ino, type FROM dirent"
-                                               " ORDER BY parent, cookie");
+    int r = db_prepare(loader->db, &statement,
+                       "SELECT parent, cookie, name, ino, type FROM dirent"
+                       " ORDER BY parent, cookie");
 
     if (r < 0) return failed(loader, r);
     loader->links = calloc(loader->image->inode_count, sizeof(*loader->links));

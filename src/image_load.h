@@ -29,8 +29,8 @@ struct image_directory {
 
 struct image_xattr {
     uint32_t ino;
-    uint32_t size;  /* bytes of the value */
-    size_t name;    /* where the name, with its NUL, lies in xattr_data; the value follows it */
+    uint32_t size; /* bytes of the value */
+    size_t name;   /* where the name, with its NUL, lies in xattr_data; the value follows it */
 };
 
 struct image {
@@ -46,14 +46,15 @@ struct image {
     char *names;                         /* of all entries, without separators */
     char *targets;                       /* of all symlinks, with their NULs */
     char *xattr_data;
-    atomic_uchar *reported;              /* one bit for each inode: a missing file was logged */
+    atomic_uchar *reported; /* one bit for each inode: a missing file was logged */
 
     size_t inode_count, entry_count, directory_count, xattr_count;
     size_t table_size; /* slots: twice the entries, and at least one */
     size_t names_size, targets_size, xattr_size;
 };
 
-/* Fills the arrays of an image whose name is set. -EIO: damaged (logged). What was filled stays for the caller to free. */
+/* Fills the arrays of an image whose name is set. -EIO: damaged (logged). What was filled stays for the caller to
+ * free. */
 int image_load(struct image *image, const char *index_path);
 
 /* The slot of `table` that holds the entry, or the free one where it would be. */

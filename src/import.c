@@ -26,9 +26,9 @@
 struct import {
     struct store *store;
     const char *name;
-    char *source;    /* for messages and the catalog */
+    char *source; /* for messages and the catalog */
     int source_fd, lock_fd, images_fd, work_fd, rootfs_fd;
-    char work[32];   /* the name in images_fd of the directory that becomes the image; "": not made */
+    char work[32]; /* the name in images_fd of the directory that becomes the image; "": not made */
     char what[NAME_SIZE_MAX + 32];
     struct progress progress;
     struct image_totals totals;
@@ -58,7 +58,8 @@ static int check_name(struct import *import)
     int r;
 
     if (!is_name_valid(import->name))
-        return import_failed(NULL, -EINVAL, "image '%s': a name must be 1-64 of A-Z a-z 0-9 . _ - and not start with . or -",
+        return import_failed(NULL, -EINVAL,
+                             "image '%s': a name must be 1-64 of A-Z a-z 0-9 . _ - and not start with . or -",
                              import->name);
     r = catalog_image(import->store->catalog, import->name, &image);
     if (r == -ENOENT) return 0;

@@ -33,8 +33,8 @@ static int tag_of(int archive_tag)
     }
 }
 
-/* The number of a named user or group: the archive's own, else this machine's. Programs write the number as name when they
- * know no name. */
+/* The number of a named user or group: the archive's own, else this machine's. Programs write the number as name
+ * when they know no name. */
 static int64_t id_of(int tag, int qualifier, const char *name)
 {
     const struct passwd *user;

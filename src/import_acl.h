@@ -5,6 +5,6 @@
 
 struct archive_entry;
 
-/* Adds system.posix_acl_access and system.posix_acl_default where the member has such. -EINVAL: an ACL that names a user or
- * group without a number whom this machine does not know. */
+/* Adds system.posix_acl_access and system.posix_acl_default where the member has such. -EINVAL: an ACL that names a
+ * user or group without a number whom this machine does not know. */
 int import_acl(struct archive_entry *entry, struct disk_xattrs *xattrs);

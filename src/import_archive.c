@@ -272,9 +272,9 @@ static int write_pieces(struct unpacker *unpacker, const struct member *member, 
     return r;
 }
 
-static int write_contents(struct unpacker *unpacker, const struct member *member, int flags)
+static int write_regular(struct unpacker *unpacker, const struct member *member)
 {
-    _cleanup_close_ int fd = openat(member->parent_fd, member->base, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | flags, 0600);
+    _cleanup_close_ int fd = openat(member->parent_fd, member->base, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     int r;
 
     if (fd < 0) return failed(unpacker, member, -errno);
@@ -307,7 +307,7 @@ static int make_file(struct unpacker *unpacker, const struct member *member)
     if (r == -ENOTEMPTY) return refused(unpacker, member, r, "the archive has a directory of this name");
     if (r < 0) return failed(unpacker, member, r);
     switch (archive_entry_filetype(member->entry)) {
-    case AE_IFREG: return write_contents(unpacker, member, O_CREAT | O_EXCL);
+    case AE_IFREG: return write_regular(unpacker, member);
     case AE_IFLNK: r = make_symlink(member); break;
     case AE_IFCHR:
     case AE_IFBLK:
@@ -371,9 +371,7 @@ static int make_link(struct unpacker *unpacker, const struct member *member, con
         return refused(unpacker, member, -EINVAL, reason ? reason : fault);
     }
     if (strcmp(target_path, path) != 0) r = link_to(unpacker, member, target_path);
-    if (r < 0) return refused_link(unpacker, member, target, r);
-    /* Some programs give the contents to every name. */
-    return archive_entry_size(member->entry) > 0 ? write_contents(unpacker, member, O_TRUNC) : 0;
+    return r < 0 ? refused_link(unpacker, member, target, r) : 0;
 }
 
 static int unpack_root(struct unpacker *unpacker, const struct member *member)
@@ -417,7 +415,8 @@ static int apply_late(struct unpacker *unpacker, const struct late *late)
     fd = longpath_open(unpacker->rootfs_fd, copy, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     /* A later member may have taken the directory's place. */
     if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP) return 0;
-    if (fd < 0) return import_failed(unpacker->progress, fd, "%s: %s: %s", unpacker->source, late->path, log_reason(fd));
+    if (fd < 0)
+        return import_failed(unpacker->progress, fd, "%s: %s: %s", unpacker->source, late->path, log_reason(fd));
     return apply(unpacker, late->path, &late->attrs, fd, ".");
 }
 

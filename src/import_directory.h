@@ -7,10 +7,10 @@
 #include "progress.h"
 
 struct import_directory {
-    const char *source;     /* its path, for messages */
-    int source_fd;          /* open for reading */
-    int rootfs_fd;          /* an empty directory: what is copied into */
-    int store_fd, work_fd;  /* directories that must not be met on the way: the store, and where rootfs lies */
+    const char *source;    /* its path, for messages */
+    int source_fd;         /* open for reading */
+    int rootfs_fd;         /* an empty directory: what is copied into */
+    int store_fd, work_fd; /* directories that must not be met on the way: the store, and where rootfs lies */
     struct progress *progress;
 };
 

@@ -24,8 +24,8 @@ struct import_stream {
     const char *source;
     struct progress *progress;
     locale_t locale, outer_locale;
-    int64_t size;        /* of the source, 0: not known */
-    int64_t member_end;  /* where the last member ended, in uncompressed bytes */
+    int64_t size;       /* of the source, 0: not known */
+    int64_t member_end; /* where the last member ended, in uncompressed bytes */
     bool has_member, is_at_end;
 };
 
@@ -112,8 +112,7 @@ int import_stream_open(struct import_stream **ret_stream, int fd, const char *so
     stream->members = archive_read_new();
     if (!stream->bytes || !stream->members || !stream->locale)
         r = import_failed(progress, -ENOMEM, "%s: %s", source, log_reason(-ENOMEM));
-    else
-        r = open_bytes(stream, fd);
+    else r = open_bytes(stream, fd);
     if (r == 0) r = open_members(stream);
     if (r < 0) import_stream_close(stream);
     else *ret_stream = stream;
@@ -152,8 +151,7 @@ static int end_member(struct import_stream *stream)
 {
     if (!stream->has_member) return 0;
     stream->has_member = false;
-    if (archive_read_data_skip(stream->members) < ARCHIVE_WARN)
-        return damaged(stream);
+    if (archive_read_data_skip(stream->members) < ARCHIVE_WARN) return damaged(stream);
     stream->member_end = archive_filter_bytes(stream->members, 0);
     return 0;
 }

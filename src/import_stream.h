@@ -1,7 +1,9 @@
-/* import_stream: the members of a tar archive, whatever it is compressed with, and the certainty that none is missing.
+/* import_stream: the members of a tar archive, whatever it is compressed with, and the certainty that none is
+ * missing.
  *
- * libarchive takes an archive that ends between two members for a whole one, and does not look at what comes after the
- * last. So the compression is undone by one reader that is read to its end, and the members come from a second on top. */
+ * libarchive takes an archive that ends between two members for a whole one, and does not look at what comes after
+ * the last. So the compression is undone by one reader that is read to its end, and the members come from a second
+ * on top. */
 #pragma once
 
 #include <stdint.h>
@@ -16,8 +18,10 @@ struct import_stream;
 int import_stream_open(struct import_stream **ret_stream, int fd, const char *source, struct progress *progress);
 void import_stream_close(struct import_stream *stream);
 
-/* 1 and the next member, which lives until the next call; 0: the end, and the archive is whole; negative errno (logged). */
+/* 1 and the next member, which lives until the next call; 0: the end, and the archive is whole; negative errno
+ * (logged). */
 int import_stream_next(struct import_stream *stream, struct archive_entry **ret_entry);
 
-/* 1 and the next piece of the member's contents; pieces that are missing are holes; 0: no more; negative errno (logged). */
+/* 1 and the next piece of the member's contents; pieces that are missing are holes; 0: no more; negative errno
+ * (logged). */
 int import_stream_data(struct import_stream *stream, const void **ret_data, size_t *ret_size, int64_t *ret_offset);

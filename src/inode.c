@@ -9,7 +9,6 @@
 #include "log.h"
 
 #define NS INT64_C(1000000000)
-#define MAX_LINKS 65000 /* as ext4 */
 
 static void from_image(const struct view *v, uint64_t ino, uint32_t image_ino, struct delta_inode *row)
 {
@@ -75,7 +74,7 @@ static int copy_up(struct view *v, struct delta *d, const struct delta_inode *ro
         struct delta *delta;
         uint64_t ino;
     } to = {d, row->ino};
-    int r = inomap_add(&v->changed_inodes, row->ino, 1);
+    int r = view_image_ino(v, row->ino) ? inomap_add(&v->changed_inodes, row->ino, 1) : 0;
 
     if (r == 0) r = delta_add_inode(d, row);
     if (r == 0 && row->image_ino) r = image_xattrs(v->image, row->image_ino, copy_xattr, &to);
@@ -186,7 +185,20 @@ static void change_times(struct delta_inode *row, const struct stat *st, int set
     row->ctime = now;
 }
 
-int inode_change(struct view *v, uint64_t ino, const struct stat *st, int set)
+int inode_apply(struct view *v, struct delta *d, struct inode *inode, const struct inode_change *change)
+{
+    int set = change->set, r;
+
+    if (set & INODE_UID) inode->row.uid = change->stat->st_uid;
+    if (set & INODE_GID) inode->row.gid = change->stat->st_gid;
+    change_times(&inode->row, change->stat, set, io_now());
+    r = inode_put(v, d, inode);
+    if (r < 0 || !(set & INODE_MODE)) return r;
+    r = change_mode(v, d, inode, change->stat->st_mode);
+    return r < 0 ? r : inode_put(v, d, inode);
+}
+
+int inode_change(struct view *v, uint64_t ino, const struct inode_change *change)
 {
     struct inode inode;
     struct delta *d;
@@ -194,16 +206,7 @@ int inode_change(struct view *v, uint64_t ino, const struct stat *st, int set)
 
     if (r < 0) return r;
     r = inode_get(v, d, ino, &inode);
-    if (r == 0) {
-        if (set & INODE_UID) inode.row.uid = st->st_uid;
-        if (set & INODE_GID) inode.row.gid = st->st_gid;
-        change_times(&inode.row, st, set, io_now());
-        r = inode_put(v, d, &inode);
-    }
-    if (r == 0 && set & INODE_MODE) {
-        r = change_mode(v, d, &inode, st->st_mode);
-        if (r == 0) r = inode_put(v, d, &inode);
-    }
+    if (r == 0) r = inode_apply(v, d, &inode, change);
     return view_end(v, d, r, VIEW_METADATA);
 }
 

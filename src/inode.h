@@ -48,8 +48,15 @@ enum {
     INODE_MTIME_NOW = 1 << 6,
 };
 
-/* Changes what `set` names to what `stat` has (times as timespec). Sizes: content_truncate(). */
-int inode_change(struct view *view, uint64_t ino, const struct stat *stat, int set);
+/* What `set` names becomes what `stat` has. Sizes: content_truncate(). */
+struct inode_change {
+    const struct stat *stat;
+    int set;
+};
+
+int inode_change(struct view *view, uint64_t ino, const struct inode_change *change);
+/* The same within begin and end. */
+int inode_apply(struct view *view, struct delta *delta, struct inode *inode, const struct inode_change *change);
 
 /* The target of a symlink, NUL-terminated; its length, or -EINVAL for anything else. */
 int inode_readlink(struct view *view, uint64_t ino, char *buffer, size_t size);

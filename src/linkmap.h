@@ -10,7 +10,7 @@ struct linkmap {
         dev_t dev;
         ino_t ino;
         uint32_t number; /* 0: free */
-    } *slots;
+    } * slots;
     size_t used, size; /* of slots; a power of two. slots == NULL while empty */
 };
 

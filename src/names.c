@@ -116,8 +116,9 @@ int names_make(struct view *v, const struct names_caller *caller, uint64_t dir, 
 {
     struct delta *d;
     struct place p;
-    int r = view_begin(v, &d);
+    int r = view_check_room(v, 0);
 
+    if (r == 0) r = view_begin(v, &d);
     if (r < 0) return r;
     r = make(v, d, caller, dir, name, mode, rdev, &p);
     if (r == 0) *ret_ino = p.inode.row.ino;
@@ -144,7 +145,8 @@ int names_symlink(struct view *v, const struct names_caller *caller, uint64_t di
     int r;
 
     if (strlen(target) > 4095) return -ENAMETOOLONG;
-    r = view_begin(v, &d);
+    r = view_check_room(v, 0);
+    if (r == 0) r = view_begin(v, &d);
     if (r < 0) return r;
     r = make_symlink(v, d, caller, dir, name, target, &p);
     if (r == 0) *ret_ino = p.inode.row.ino;
@@ -172,8 +174,9 @@ static int make_link(struct view *v, struct delta *d, uint64_t ino, uint64_t dir
 int names_link(struct view *v, uint64_t ino, uint64_t dir, const char *name)
 {
     struct delta *d;
-    int r = view_begin(v, &d);
+    int r = view_check_room(v, 0);
 
+    if (r == 0) r = view_begin(v, &d);
     return r < 0 ? r : view_end(v, d, make_link(v, d, ino, dir, name), VIEW_METADATA);
 }
 
@@ -182,14 +185,6 @@ static int check_empty(struct view *v, struct delta *d, uint64_t dir)
     int r = dirent_is_empty(v, d, dir);
 
     return r < 0 ? r : r == 0 ? -ENOTEMPTY : 0;
-}
-
-/* The inode loses the name that meant it; the name itself is the caller's affair. */
-static int drop(struct view *v, struct delta *d, struct inode *inode)
-{
-    int r = S_ISDIR(inode->row.mode) ? dirent_remove_all(v, d, inode->row.ino) : 0;
-
-    return r < 0 ? r : inode_unlink(v, d, inode);
 }
 
 static int remove_name(struct view *v, struct delta *d, uint64_t dir, const char *name, bool is_dir)
@@ -201,7 +196,7 @@ static int remove_name(struct view *v, struct delta *d, uint64_t dir, const char
     if (is_dir != S_ISDIR(p.inode.row.mode)) return is_dir ? -ENOTDIR : -EISDIR;
     if (is_dir) r = check_empty(v, d, p.inode.row.ino);
     if (r == 0) r = dirent_remove(v, d, dir, name, p.length);
-    if (r == 0) r = drop(v, d, &p.inode);
+    if (r == 0) r = inode_unlink(v, d, &p.inode);
     return r < 0 ? r : touch_dir(v, d, &p.dir, is_dir ? -1 : 0);
 }
 
@@ -301,7 +296,7 @@ static int move(struct view *v, struct delta *d, const struct names_caller *call
 
     if (r < 0) return r;
     if (to->exists && from->inode.row.ino == to->inode.row.ino) return 0; /* rename(2): two names of one file */
-    if (to->exists) r = drop(v, d, &to->inode);
+    if (to->exists) r = inode_unlink(v, d, &to->inode);
     if (r == 0) r = name_it(v, d, to, &from->inode);
     if (r == 0 && whiteout) r = leave_whiteout(v, d, caller, from);
     else if (r == 0) r = dirent_remove(v, d, from->dir.row.ino, from->name, from->length);

@@ -54,8 +54,7 @@ static void format_left(const struct progress *progress, double seconds, char *b
     left = seconds * (1 - share) / share + 0.5;
     if (left >= 3600)
         snprintf(buffer, size, ", %.0f %%, %ld:%02ld:%02ld left", share * 100, left / 3600, left / 60 % 60, left % 60);
-    else
-        snprintf(buffer, size, ", %.0f %%, %ld:%02ld left", share * 100, left / 60, left % 60);
+    else snprintf(buffer, size, ", %.0f %%, %ld:%02ld left", share * 100, left / 60, left % 60);
 }
 
 void progress_format(const struct progress *progress, int64_t now, char *buffer, size_t size)

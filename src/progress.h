@@ -8,12 +8,12 @@
 #include <stdint.h>
 
 struct progress {
-    const char *what;      /* "importing NAME": begins the line. Belongs to the caller, lives as long as the work */
-    int64_t files, bytes;  /* dealt with so far */
-    int64_t done, total;   /* a share of the work in any unit; total 0: not known */
-    int64_t began, drawn;  /* milliseconds of CLOCK_MONOTONIC; drawn 0: not since the last restart */
-    bool shown;            /* standard error is a terminal */
-    bool on_screen;        /* there is a line to erase */
+    const char *what;     /* "importing NAME": begins the line. Belongs to the caller, lives as long as the work */
+    int64_t files, bytes; /* dealt with so far */
+    int64_t done, total;  /* a share of the work in any unit; total 0: not known */
+    int64_t began, drawn; /* milliseconds of CLOCK_MONOTONIC; drawn 0: not since the last restart */
+    bool shown;           /* standard error is a terminal */
+    bool on_screen;       /* there is a line to erase */
 };
 
 void progress_begin(struct progress *progress, const char *what);

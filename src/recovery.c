@@ -9,6 +9,8 @@
 #include "io.h"
 #include "log.h"
 
+#define PAGE 4096 /* what content.h writes at once */
+
 /* The object, -1 when the inode has none or it never reached the disk, or negative errno. */
 static int open_object(struct delta *d, const struct delta_inode *inode, int *ret_fd)
 {
@@ -21,7 +23,8 @@ static int open_object(struct delta *d, const struct delta_inode *inode, int *re
     return *ret_fd < 0 && errno != ENOENT ? -errno : 0;
 }
 
-/* The first hole in [start, end): 1 and its ends; 0: none. Without an object all is hole. */
+/* The first hole in [start, end): 1 and its ends; 0: none. Without an object all is hole. On a file system of smaller
+ * blocks a page of which a part is missing is missing. */
 static int find_hole(int fd, off_t start, off_t end, struct delta_chunk *hole)
 {
     off_t from = fd < 0 ? start : lseek(fd, start, SEEK_HOLE), to;
@@ -31,8 +34,9 @@ static int find_hole(int fd, off_t start, off_t end, struct delta_chunk *hole)
     if (from >= end) return 0;
     to = fd < 0 ? end : lseek(fd, from, SEEK_DATA);
     if (to < 0 && errno != ENXIO) return -errno;
-    hole->start = from;
-    hole->end = to < 0 || to > end ? end : to;
+    hole->start = from & ~(off_t)(PAGE - 1);
+    hole->end = to < 0 || to > end ? end : (to + PAGE - 1) & ~(off_t)(PAGE - 1);
+    if (hole->end > (uint64_t)end) hole->end = end;
     return 1;
 }
 
@@ -53,13 +57,14 @@ static int restore(struct delta *d, const struct delta_undo *u, uint64_t *ret_by
 {
     _cleanup_close_ int fd = -1;
     struct delta_inode inode;
+    uint64_t before = *ret_bytes;
     int r = delta_get_inode(d, u->ino, &inode);
 
     if (r <= 0) return r;
     r = open_object(d, &inode, &fd);
     if (r == 0) r = restore_holes(d, fd, u, ret_bytes);
     if (r < 0) return r;
-    inode.chunked = true;
+    inode.chunked |= *ret_bytes > before;
     r = delta_set_inode(d, &inode);
     return r == 0 && fd >= 0 ? commit_needs_object(delta_commit(d), inode.object) : r;
 }
@@ -100,11 +105,7 @@ static int check_fresh(struct delta *d, uint64_t ino)
 
     if (r <= 0 || inode.object <= 0) return r < 0 ? r : 0;
     r = open_object(d, &inode, &fd);
-    if (r < 0) return r;
-    if (fd >= 0) {
-        commit_adds_object(delta_commit(d));
-        return 0;
-    }
+    if (r < 0 || fd >= 0) return r;
     log_warning("%s: inode %llu was written without fsync before a power cut, and is lost", delta_path(d),
                 (unsigned long long)ino);
     inode.object = DELTA_NO_OBJECT;
@@ -141,6 +142,7 @@ int recovery_run(struct delta *d)
     if (r < 0) return r;
     r = restore_all(d);
     if (r == 0) r = check_all_fresh(d);
+    commit_adds_object(delta_commit(d)); /* and with the names all rows of both tables are settled */
     r = commit_end(delta_commit(d), r, &batch);
     return r < 0 ? r : commit_wait(delta_commit(d), batch);
 }

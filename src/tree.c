@@ -28,7 +28,8 @@ struct tree_node {
     bool gone;                              /* its row was deleted */
     bool seen;                              /* by the refresh under way */
 
-    bool told; /* the kernel, that the node is gone; the ticking thread's own */
+    _Atomic bool link_changed; /* where `boot` leads: the kernel keeps targets */
+    bool told;                 /* the kernel, that the node is gone; the ticking thread's own */
 
     pthread_mutex_t open_lock; /* held while the view is opened or closed */
     _Atomic(struct view *) view;
@@ -113,43 +114,101 @@ static int table_grow(struct tree *t, uint32_t number)
     return 0;
 }
 
-static int take_row(const struct catalog_node *row, void *data)
-{
-    struct tree *t = data;
-    struct catalog_image image = {0};
-    struct tree_node *node;
-    int r;
+/* The catalog's rows as they are read, before the table learns of them: no request waits for the catalog. */
+struct rows {
+    struct tree *tree;
+    struct row {
+        uint32_t number;
+        char *serial, *mac_name, *image, *boot;
+    } *row;
+    size_t count, room;
+};
 
-    if (row->number <= 0 || row->number >= MAX_NODES) return -EIO;
-    r = table_grow(t, row->number);
+static void rows_free(struct rows *rows)
+{
+    for (size_t i = 0; i < rows->count; i++) {
+        free(rows->row[i].serial);
+        free(rows->row[i].mac_name);
+        free(rows->row[i].image);
+        free(rows->row[i].boot);
+    }
+    free(rows->row);
+}
+
+static int read_row(const struct catalog_node *node, void *data)
+{
+    struct rows *rows = data;
+    struct catalog_image image = {0};
+    int r = node->base ? catalog_image(rows->tree->store->catalog, node->base, &image) : -ENOENT;
+
+    if (r < 0 && r != -ENOENT) return r;
+    if (node->number <= 0 || node->number >= MAX_NODES) r = -EIO;
+    if (rows->count == rows->room) {
+        size_t room = rows->room ? rows->room * 2 : 64;
+        struct row *row = reallocarray(rows->row, room, sizeof(*row));
+
+        if (!row) return -ENOMEM;
+        rows->row = row;
+        rows->room = room;
+    }
+    rows->row[rows->count++] = (struct row){
+        .number = node->number,
+        .serial = io_format("%s", node->serial),
+        .mac_name = mac_name(node->mac),
+        .image = node->base ? io_format("%s", node->base) : NULL,
+        .boot = r == 0 ? io_format("%s", image.boot ? image.boot : "boot") : NULL,
+    };
+    catalog_image_free(&image);
+    return r == -EIO ? r : 0;
+}
+
+/* The table owns the row's texts afterwards. lock held. */
+static int take_row(struct tree *t, struct row *row)
+{
+    struct tree_node *node;
+    int r = table_grow(t, row->number);
+
     if (r < 0) return r;
     node = t->nodes[row->number];
     if (!node) node = t->nodes[row->number] = node_new(t, row->number);
     if (!node) return -ENOMEM;
     node->seen = true;
     node->gone = false;
-    replace(&node->serial, io_format("%s", row->serial));
-    replace(&node->mac_name, mac_name(row->mac));
-    replace(&node->image, row->base ? io_format("%s", row->base) : NULL);
-    r = row->base ? catalog_image(t->store->catalog, row->base, &image) : -ENOENT;
-    replace(&node->boot, r == 0 ? io_format("%s", image.boot ? image.boot : "boot") : NULL);
-    catalog_image_free(&image);
-    return r == -ENOENT ? 0 : r;
+    if (!node->boot || !row->boot || strcmp(node->boot, row->boot) != 0) node->link_changed = true;
+    replace(&node->serial, io_take(row->serial));
+    replace(&node->mac_name, io_take(row->mac_name));
+    replace(&node->image, io_take(row->image));
+    replace(&node->boot, io_take(row->boot));
+    return 0;
 }
 
-/* catalog_lock and lock held. */
-static int reload(struct tree *t)
+/* lock held. */
+static int take_rows(struct tree *t, struct rows *rows)
 {
-    int r;
+    int r = 0;
 
     for (uint32_t i = 0; i < t->room; i++)
         if (t->nodes[i]) t->nodes[i]->seen = false;
-    r = catalog_nodes(t->store->catalog, take_row, t);
-    if (r < 0) return r;
-    for (uint32_t i = 0; i < t->room; i++)
+    for (size_t i = 0; i < rows->count && r == 0; i++) r = take_row(t, &rows->row[i]);
+    for (uint32_t i = 0; i < t->room && r == 0; i++)
         if (t->nodes[i] && !t->nodes[i]->seen) t->nodes[i]->gone = true;
     t->changed = io_now();
-    return 0;
+    return r;
+}
+
+/* catalog_lock held. */
+static int reload(struct tree *t)
+{
+    struct rows rows = {.tree = t};
+    int r = catalog_nodes(t->store->catalog, read_row, &rows);
+
+    if (r == 0) {
+        pthread_rwlock_wrlock(&t->lock);
+        r = take_rows(t, &rows);
+        pthread_rwlock_unlock(&t->lock);
+    }
+    rows_free(&rows);
+    return r;
 }
 
 /* 1: it has changed; 0: it has not. */
@@ -161,9 +220,7 @@ static int refresh(struct tree *t)
     pthread_mutex_lock(&t->catalog_lock);
     r = catalog_version(t->store->catalog, &version);
     if (r == 0 && version != t->version) {
-        pthread_rwlock_wrlock(&t->lock);
         r = reload(t);
-        pthread_rwlock_unlock(&t->lock);
         if (r == 0) t->version = version;
         if (r == 0) r = 1;
     }
@@ -265,6 +322,21 @@ static struct tree_node *get_node(struct tree *t, uint32_t number)
     return node;
 }
 
+/* The node of this number whether gone or not, held; NULL. */
+static struct tree_node *hold_any(struct tree *t, uint32_t number, bool *ret_gone)
+{
+    struct tree_node *node;
+
+    pthread_rwlock_rdlock(&t->lock);
+    node = number < t->room ? t->nodes[number] : NULL;
+    if (node) {
+        hold(node);
+        *ret_gone = node->gone;
+    }
+    pthread_rwlock_unlock(&t->lock);
+    return node;
+}
+
 void tree_put(struct tree_file *file)
 {
     if (file->node) atomic_fetch_sub(&file->node->users, 1);
@@ -347,10 +419,14 @@ int tree_refer(const struct tree_file *file)
 
 void tree_forget(struct tree *t, uint64_t nodeid, uint64_t count)
 {
-    _cleanup_file_ struct tree_file file = {0};
+    struct identity_file id = identity_file(&t->identity, nodeid);
+    bool gone;
+    struct tree_node *node = nodeid != 1 ? hold_any(t, id.node, &gone) : NULL; /* gone nodes too: they may come back */
+    struct view *view = node ? atomic_load(&node->view) : NULL;
+    uint64_t ino = view && (id.ino == DELTA_ROOT || id.ino >= DELTA_FIRST) ? view_unwire(view, id.ino) : 0;
 
-    /* A node that is gone forgets on its own. */
-    if (nodeid != 1 && tree_get(t, nodeid, &file) == 0 && file.kind == TREE_VIEW) view_forget(file.view, file.ino, count);
+    if (ino) view_forget(view, ino, count);
+    if (node) atomic_fetch_sub(&node->users, 1);
 }
 
 /* ---- above the views ---- */
@@ -368,7 +444,7 @@ int tree_stat(struct tree *t, const struct tree_file *file, struct stat *st)
     *st = (struct stat){
         .st_ino = identity_st_ino(identity_of(file)),
         .st_mode = is_link ? S_IFLNK | 0777 : S_IFDIR | 0555,
-        .st_nlink = is_link ? 1 : 2,
+        .st_nlink = 1, /* of directories too: subdirectories are not counted */
         .st_size = is_link ? length : 4096,
         .st_blksize = 4096,
         .st_mtim = {.tv_sec = t->changed / 1000000000, .tv_nsec = t->changed % 1000000000},
@@ -473,9 +549,10 @@ static int next_fixed(struct tree *t, const struct tree_file *dir, uint32_t cook
 static int next_node(struct tree *t, enum tree_kind dir, uint32_t cookie, struct tree_entry *ret)
 {
     uint32_t i = cookie < 3 ? 0 : cookie - 2;
+    bool found = false;
 
     pthread_rwlock_rdlock(&t->lock);
-    for (; i < t->room; i++) {
+    for (; i < t->room && !found; i++) {
         struct tree_node *node = t->nodes[i];
         const char *name = node && !node->gone ? (dir == TREE_SYSTEM ? node->serial : node->mac_name) : NULL;
 
@@ -483,10 +560,10 @@ static int next_node(struct tree *t, enum tree_kind dir, uint32_t cookie, struct
         ret->file = (struct tree_file){.kind = dir == TREE_SYSTEM ? TREE_NODE : TREE_TFTP_LINK, .node = hold(node)};
         ret->cookie = i + 3;
         snprintf(ret->name, sizeof(ret->name), "%s", name);
-        break;
+        found = true;
     }
     pthread_rwlock_unlock(&t->lock);
-    return i < t->room;
+    return found;
 }
 
 int tree_next(struct tree *t, const struct tree_file *dir, uint32_t cookie, struct tree_entry *ret)
@@ -593,21 +670,6 @@ static uint32_t table_room(struct tree *t)
     return room;
 }
 
-/* The node of this number whether gone or not, held; NULL. */
-static struct tree_node *hold_any(struct tree *t, uint32_t number, bool *ret_gone)
-{
-    struct tree_node *node;
-
-    pthread_rwlock_rdlock(&t->lock);
-    node = number < t->room ? t->nodes[number] : NULL;
-    if (node) {
-        hold(node);
-        *ret_gone = node->gone;
-    }
-    pthread_rwlock_unlock(&t->lock);
-    return node;
-}
-
 static void tell_gone(struct tree *t, struct tree_node *node, const struct tree_changes *changes)
 {
     struct tree_file system = {.kind = TREE_SYSTEM};
@@ -620,6 +682,14 @@ static void tell_gone(struct tree *t, struct tree_node *node, const struct tree_
     serial = io_format("%s", node->serial);
     pthread_rwlock_unlock(&t->lock);
     if (serial) changes->name(changes->data, tree_nodeid(t, &system), serial, identity_nodeid(&t->identity, root));
+}
+
+/* The kernel keeps the targets of symlinks until it is told. */
+static void tell_link(struct tree *t, const struct tree_node *node, const struct tree_changes *changes)
+{
+    struct identity_file link = {.node = node->number, .ino = INO_BOOT_LINK};
+
+    changes->list(changes->data, identity_nodeid(&t->identity, link));
 }
 
 static void tell_lists(struct tree *t, const struct tree_changes *changes)
@@ -656,6 +726,7 @@ void tree_tick(struct tree *t, int64_t commit_age, const struct tree_changes *ch
         if (!node) continue;
         if (gone) tell_gone(t, node, changes);
         else node->told = false;
+        if (atomic_exchange(&node->link_changed, false)) tell_link(t, node, changes);
         tidy(node, now.tv_sec, commit_age);
         atomic_fetch_sub(&node->users, 1);
         if (gone) end_view(node);

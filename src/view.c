@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "commit.h"
 #include "fdcache.h"
@@ -12,9 +13,21 @@
 #include "log.h"
 #include "recovery.h"
 
-static int add_to_map(uint64_t ino, void *map)
+/* Kept free for what makes room: deleting writes to the database too. */
+#define ROOM_SHARE 32 /* of the disk, */
+#define ROOM_MOST (UINT64_C(32) << 20)
+
+struct learning {
+    struct view *view;
+    struct inomap *map;
+};
+
+/* What is not the image's is in the delta anyhow. */
+static int learn_ino(uint64_t ino, void *data)
 {
-    return inomap_add(map, ino, 1);
+    struct learning *l = data;
+
+    return view_image_ino(l->view, ino) ? inomap_add(l->map, ino, 1) : 0;
 }
 
 /* What the kernel of an earlier mount had open without a name is gone now. */
@@ -38,10 +51,10 @@ static int sweep(struct view *v, struct delta *d)
 
 static int learn(struct view *v, struct delta *d)
 {
-    int r = delta_each_dir(d, add_to_map, &v->changed_dirs);
+    struct learning dirs = {v, &v->changed_dirs}, inodes = {v, &v->changed_inodes};
+    int r = delta_each_dir(d, learn_ino, &dirs);
 
-    if (r == 0) r = delta_each_inode(d, v->image_base + image_count(v->image) + 1, add_to_map, &v->changed_inodes);
-    return r;
+    return r < 0 ? r : delta_each_inode(d, v->image_base + image_count(v->image) + 1, learn_ino, &inodes);
 }
 
 static int attach(struct view *v, const struct delta_base *create)
@@ -179,7 +192,8 @@ int view_begin(struct view *v, struct delta **ret_delta)
         if (r < 0) return r;
     }
     *ret_delta = atomic_load(&v->delta);
-    return commit_begin(delta_commit(*ret_delta));
+    int r = delta_reserve(*ret_delta);
+    return r < 0 ? r : commit_begin(delta_commit(*ret_delta));
 }
 
 int view_end(struct view *v, struct delta *d, int error, enum view_promise promise)
@@ -190,7 +204,7 @@ int view_end(struct view *v, struct delta *d, int error, enum view_promise promi
 
     if (r < 0) return r;
     if (promise == VIEW_METADATA && v->shared->sync) return commit_wait(c, batch);
-    if (promise == VIEW_CONTENTS) return commit_flush(c, batch);
+    if (promise != VIEW_LAZY) return commit_flush(c, batch);
     commit_release(c, batch);
     return 0;
 }
@@ -226,6 +240,9 @@ static int end_inode(struct view *v, struct delta *d, uint64_t ino)
 
     if (r <= 0) return r;
     if (i.nlink > 0) return 0; /* the operation that took the last name was undone */
+    /* Until now they kept the image's entries hidden from whoever still looks into the directory. */
+    if (S_ISDIR(i.mode)) r = delta_remove_dirents(d, ino);
+    if (r < 0) return r;
     if (i.object > 0) {
         fdcache_drop(v->shared->files, v, i.object);
         r = commit_drops_object(delta_commit(d), i.object);
@@ -287,12 +304,15 @@ int view_sync(struct view *v)
     return d ? commit_sync(delta_commit(d)) : 0;
 }
 
-int view_flush(struct view *v)
+int view_check_room(struct view *v, uint64_t size)
 {
-    struct delta *d;
-    int r = view_begin(v, &d);
+    struct statvfs st;
+    uint64_t reserve;
 
-    return r < 0 ? r : view_end(v, d, 0, VIEW_CONTENTS);
+    if (fstatvfs(v->shared->nodes_fd, &st) < 0) return -errno;
+    reserve = (uint64_t)st.f_blocks * st.f_frsize / ROOM_SHARE;
+    if (reserve > ROOM_MOST) reserve = ROOM_MOST;
+    return (uint64_t)st.f_bavail * st.f_frsize < reserve + size ? -ENOSPC : 0;
 }
 
 static int open_object(void *data, uint64_t object)

@@ -73,7 +73,8 @@ void view_unlock(struct delta *delta);
 int view_begin(struct view *view, struct delta **ret_delta);
 
 /* Ends it, undoing everything when `error` is not 0. Returns when the operation is as durable as the mount promises for
- * changes of metadata (VIEW_METADATA), when it outlives the daemon (VIEW_CONTENTS), or at once (VIEW_LAZY). */
+ * changes of metadata (VIEW_METADATA), when it outlives the daemon (VIEW_CONTENTS), or at once (VIEW_LAZY). When it fails, nothing of the
+ * operation stays, but for -EIO: then nobody knows. */
 enum view_promise { VIEW_METADATA, VIEW_CONTENTS, VIEW_LAZY };
 int view_end(struct view *view, struct delta *delta, int error, enum view_promise promise);
 
@@ -93,8 +94,8 @@ void view_tidy(struct view *view, int64_t now, int64_t age);
 /* Makes durable all that was executed. */
 int view_sync(struct view *view);
 
-/* What was executed outlives the daemon. */
-int view_flush(struct view *view);
+/* -ENOSPC when so many bytes more would leave too little of the disk for deleting. For whatever adds something. */
+int view_check_room(struct view *view, uint64_t size);
 
 /* A descriptor of one of the node's objects, or of a file of its image; fdcache_put() the entry. */
 struct fdcache_entry;

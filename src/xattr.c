@@ -99,8 +99,9 @@ static int set(struct view *v, struct delta *d, uint64_t ino, const char *name, 
 int xattr_set(struct view *v, uint64_t ino, const char *name, const void *value, size_t size, int flags)
 {
     struct delta *d;
-    int r = view_begin(v, &d);
+    int r = view_check_room(v, size);
 
+    if (r == 0) r = view_begin(v, &d);
     return r < 0 ? r : view_end(v, d, set(v, d, ino, name, value, size, flags), VIEW_METADATA);
 }
 
