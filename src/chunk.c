@@ -215,7 +215,7 @@ int chunk_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks
         r = map_load(v, inode, map.chunks[map.count - 1].end, &map);
     }
     *ret_blocks = (row + SECTOR - 1) / SECTOR;
-    if (image) /* the image's file may have holes */
+    if (image && image_inode(v->image, inode->row.image_ino)) /* the image's file may have holes */
         *ret_blocks += min((image + SECTOR - 1) / SECTOR, image_inode(v->image, inode->row.image_ino)->blocks);
     return r;
 }

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -15,6 +16,7 @@
 
 #define ASYNC_SECONDS 5
 #define ASYNC_LONGEST 3600
+#define PATIENCE_SECONDS 2
 #define RELEASE_SECONDS 30
 #define HOLDERS_MAX 10
 
@@ -275,12 +277,14 @@ static struct store *mounted_store(const struct cmd *cmd, const struct mount *mo
     return store;
 }
 
-/* The kernel lets go of the mount before the daemon has written its last and let go of the store. */
+/* The kernel lets go of the mount before the daemon has written its last and let go of the store. It does not at all while
+ * another mount namespace (a container started meanwhile) has a copy of the mount: then the daemon is told. */
 static int wait_for_release(struct store *store, const char *mountpoint)
 {
     struct store_daemon daemon;
     for (int i = 0; i < RELEASE_SECONDS * 50; i++) {
         if (store_running(store, &daemon) != 1 || strcmp(daemon.mountpoint, mountpoint) != 0) return CMD_DONE;
+        if (i == PATIENCE_SECONDS * 50 && daemon.pid > 0) kill(daemon.pid, SIGTERM);
         nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
     }
     log_error("%s: unmounted, but process %d still holds the store %s after %d seconds", mountpoint, (int)daemon.pid,

@@ -137,20 +137,6 @@ int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const 
     return 0;
 }
 
-void commit_free(struct commit *c)
-{
-    if (!c) return;
-    if (commit_sync(c) == 0) db_checkpoint(c->db, NULL, NULL);
-    pthread_mutex_destroy(&c->lock);
-    pthread_mutex_destroy(&c->state_lock);
-    pthread_cond_destroy(&c->changed);
-    free(c->needed.ids);
-    free(c->dropped.ids);
-    free(c->doomed.ids);
-    free(c->name);
-    free(c);
-}
-
 void commit_lock(struct commit *c)
 {
     pthread_mutex_lock(&c->lock);
@@ -204,6 +190,21 @@ static void batch_fail(struct commit *c, int error)
     db_run(c->rollback); /* fails where SQLite has rolled back by itself, which is as good */
     c->dropped.count = 0;
     batch_close(c, error);
+}
+
+void commit_free(struct commit *c)
+{
+    if (!c) return;
+    if (commit_sync(c) == 0) db_checkpoint(c->db, NULL, NULL);
+    if (c->batch) batch_fail(c, -EIO);
+    pthread_mutex_destroy(&c->lock);
+    pthread_mutex_destroy(&c->state_lock);
+    pthread_cond_destroy(&c->changed);
+    free(c->needed.ids);
+    free(c->dropped.ids);
+    free(c->doomed.ids);
+    free(c->name);
+    free(c);
 }
 
 static int batch_open(struct commit *c)

@@ -229,7 +229,7 @@ static int finish_in_object(struct view *v, struct inode *now, const struct inod
             promise = VIEW_LAZY;
         r = view_end(v, d, r, promise);
     }
-    if (r < 0 && r != -EIO && is_new) remove_object(v, now->row.object);
+    if (r < 0 && (error < 0 || r != -EIO) && is_new) remove_object(v, now->row.object);
     return r;
 }
 
@@ -457,6 +457,16 @@ static int reserve(struct view *v, const struct inode *inode, uint64_t offset, u
     return r == -EOPNOTSUPP ? 0 : r;
 }
 
+/* As ext4, whether anything that can be seen has changed or not. */
+static int touch(struct view *v, struct inode *inode)
+{
+    struct change change = {.cut = CUT_NOTHING};
+    struct delta *d;
+    int r = view_begin(v, &d);
+
+    return r < 0 ? r : view_end(v, d, store(v, d, inode, &change), VIEW_METADATA);
+}
+
 static int give_object(struct view *v, struct inode *inode)
 {
     struct change change = {.cut = CUT_NOTHING};
@@ -478,8 +488,9 @@ static int allocate(struct view *v, struct inode *inode, int mode, uint64_t offs
         if (r == 0) r = reserve(v, inode, offset, length);
     }
     if (r == 0 && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) r = zero(v, inode, offset, end);
-    if (r < 0 || mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) || end <= inode->row.size) return r;
-    return resize(v, inode, end, NULL);
+    if (r < 0 || mode & FALLOC_FL_PUNCH_HOLE) return r;
+    if (!(mode & FALLOC_FL_KEEP_SIZE) && end > inode->row.size) return resize(v, inode, end, NULL);
+    return touch(v, inode);
 }
 
 int content_allocate(struct view *v, uint64_t ino, int mode, uint64_t offset, uint64_t length)

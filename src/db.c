@@ -254,6 +254,16 @@ int db_exec(struct db *db, const char *sql)
     return sqlite3_exec(db->handle, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : error_of(db->handle);
 }
 
+int db_begin(struct db *db)
+{
+    return db_exec(db, "BEGIN");
+}
+
+int db_commit(struct db *db)
+{
+    return db_exec(db, "COMMIT");
+}
+
 int db_prepare(struct db *db, db_stmt **ret_statement, const char *sql)
 {
     int r = sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, ret_statement, NULL);

@@ -44,6 +44,10 @@ const char *db_message(struct db *db);
 /* Runs statements without binds or results. */
 int db_exec(struct db *db, const char *sql);
 
+/* A transaction around what fills a new file that nobody else knows yet. Whatever changes a node's data goes through commit.h. */
+int db_begin(struct db *db);
+int db_commit(struct db *db);
+
 /* Prepares one statement; it belongs to the connection, which finalizes it on close. */
 int db_prepare(struct db *db, db_stmt **ret_statement, const char *sql);
 

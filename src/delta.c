@@ -115,7 +115,7 @@ static int use_for(struct delta *d, enum statement which, db_stmt **ret, uint64_
 static int fill_new(struct db *db, const struct delta_base *base)
 {
     db_stmt *s;
-    int r = db_exec(db, "BEGIN");
+    int r = db_begin(db);
 
     if (r == 0) r = db_exec(db, schema_delta);
     if (r == 0)
@@ -127,7 +127,7 @@ static int fill_new(struct db *db, const struct delta_base *base)
     db_bind_int(s, ":base", DELTA_FIRST);
     db_bind_int(s, ":next", DELTA_FIRST + (int64_t)base->image_count + 1);
     r = db_run(s);
-    if (r == 0) r = db_exec(db, "COMMIT");
+    if (r == 0) r = db_commit(db);
     return r == 0 ? db_sync(db) : r;
 }
 

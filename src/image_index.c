@@ -340,7 +340,8 @@ static int open_index(struct builder *builder, const char *path)
 
     if (r < 0) return failed(builder, path, r);
     r = db_exec(builder->db, "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;"
-                             "PRAGMA cache_size = -65536; BEGIN");
+                             "PRAGMA cache_size = -65536");
+    if (r == 0) r = db_begin(builder->db);
     if (r == 0) r = db_exec(builder->db, schema_image);
     if (r == 0) r = db_prepare(builder->db, &builder->insert_inode, INSERT_INODE);
     if (r == 0) r = db_prepare(builder->db, &builder->insert_dirent, INSERT_DIRENT);
@@ -373,7 +374,7 @@ static int build(struct builder *builder, const char *path)
     for (size_t i = 0; r == 0 && i < builder->queue_count; i++) r = read_directory(builder, i);
     if (r == 0) r = write_links(builder);
     if (r < 0) return r;
-    r = db_exec(builder->db, "COMMIT");
+    r = db_commit(builder->db);
     return r < 0 ? failed_db(builder, r) : 0;
 }
 

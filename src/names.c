@@ -79,8 +79,13 @@ int names_lookup(struct view *v, uint64_t dir, const char *name, uint64_t *ret_i
     return r;
 }
 
-/* Gives a new inode a name that is free. `at->inode` is filled in but for its number. */
-static int add_new(struct view *v, struct delta *d, const struct names_caller *caller, struct place *at)
+static int name_it(struct view *v, struct delta *d, const struct place *at, const struct inode *inode)
+{
+    return dirent_set(v, d, at->dir.row.ino, at->name, at->length, inode->row.ino, inode_type(inode->row.mode));
+}
+
+/* Writes a new inode, filled in but for its number and owners, and gives it the name, whatever that meant. */
+static int put_new(struct view *v, struct delta *d, const struct names_caller *caller, struct place *at)
 {
     struct inode *inode = &at->inode;
     bool is_dir = S_ISDIR(inode->row.mode);
@@ -96,8 +101,14 @@ static int add_new(struct view *v, struct delta *d, const struct names_caller *c
     r = inode_new(d, inode);
     if (r == 0) r = acl_inherit(v, d, &at->dir, inode, caller->umask);
     if (r == 0) r = inode_put(v, d, inode);
-    if (r == 0) r = dirent_set(v, d, at->dir.row.ino, at->name, at->length, inode->row.ino, inode_type(inode->row.mode));
-    return r < 0 ? r : touch_dir(v, d, &at->dir, is_dir);
+    return r < 0 ? r : name_it(v, d, at, inode);
+}
+
+static int add_new(struct view *v, struct delta *d, const struct names_caller *caller, struct place *at)
+{
+    int r = put_new(v, d, caller, at);
+
+    return r < 0 ? r : touch_dir(v, d, &at->dir, S_ISDIR(at->inode.row.mode));
 }
 
 static int make(struct view *v, struct delta *d, const struct names_caller *caller, uint64_t dir, const char *name,
@@ -247,11 +258,6 @@ static int moved(struct view *v, struct delta *d, struct inode *inode, uint64_t 
     return inode_put_changed(v, d, inode);
 }
 
-static int name_it(struct view *v, struct delta *d, const struct place *at, const struct inode *inode)
-{
-    return dirent_set(v, d, at->dir.row.ino, at->name, at->length, inode->row.ino, inode_type(inode->row.mode));
-}
-
 /* Both directories, or the one, after `to_links` directories more in the one and `from_links` in the other. */
 static int touch_dirs(struct view *v, struct delta *d, struct place *from, struct place *to, int from_links, int to_links)
 {
@@ -281,21 +287,19 @@ static int leave_whiteout(struct view *v, struct delta *d, const struct names_ca
 {
     struct place left = {.dir = from->dir, .name = from->name, .length = from->length};
 
-    left.inode = (struct inode){.row = {.mode = S_IFCHR, .uid = caller->uid, .gid = caller->gid}};
-    int r = inode_new(d, &left.inode);
-
-    if (r == 0) r = inode_put(v, d, &left.inode);
-    return r < 0 ? r : name_it(v, d, &left, &left.inode);
+    left.inode = (struct inode){.row = {.mode = S_IFCHR}};
+    return put_new(v, d, caller, &left);
 }
 
 static int move(struct view *v, struct delta *d, const struct names_caller *caller, struct place *from, struct place *to,
                 bool whiteout)
 {
     int is_dir = S_ISDIR(from->inode.row.mode);
-    int r = check_replace(v, d, from, to);
+    int r;
 
-    if (r < 0) return r;
     if (to->exists && from->inode.row.ino == to->inode.row.ino) return 0; /* rename(2): two names of one file */
+    r = check_replace(v, d, from, to);
+    if (r < 0) return r;
     if (to->exists) r = inode_unlink(v, d, &to->inode);
     if (r == 0) r = name_it(v, d, to, &from->inode);
     if (r == 0 && whiteout) r = leave_whiteout(v, d, caller, from);

@@ -18,7 +18,7 @@ static int match(const char *name, const void *value, size_t size, void *data)
 
     if (strcmp(name, s->name) != 0) return 0;
     s->length = size;
-    memcpy(s->buffer, value, size < s->size ? size : s->size);
+    if (s->size) memcpy(s->buffer, value, size < s->size ? size : s->size);
     return 1;
 }
 
@@ -41,11 +41,11 @@ int xattr_load(struct view *v, struct delta *d, const struct inode *inode, const
 
 static bool is_supported(const char *name)
 {
-    static const char *const spaces[] = {"user.", "trusted.", "security.", ACL_ACCESS, ACL_DEFAULT};
+    static const char *const spaces[] = {"user.", "trusted.", "security."};
 
     for (size_t i = 0; i < sizeof(spaces) / sizeof(*spaces); i++)
         if (strncmp(name, spaces[i], strlen(spaces[i])) == 0) return true;
-    return false;
+    return strcmp(name, ACL_ACCESS) == 0 || strcmp(name, ACL_DEFAULT) == 0;
 }
 
 ssize_t xattr_get(struct view *v, uint64_t ino, const char *name, void *buffer, size_t size)
