@@ -1,6 +1,7 @@
 /* Attributes: times, owners, set-id bits, extended attributes, access control lists; of the image and new ones. */
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -127,6 +128,27 @@ static void allocate(const char *file)
     must(close(fd));
 }
 
+static void allocate_behind_the_end(const char *file)
+{
+    int fd = must(open(at(file), O_WRONLY | O_CLOEXEC));
+    must(fallocate(fd, FALLOC_FL_KEEP_SIZE, stat_of(file).st_size + 5000, 100));
+    must(close(fd));
+}
+
+static void zero_behind_the_end(const char *file)
+{
+    int fd = must(open(at(file), O_WRONLY | O_CLOEXEC));
+    must(fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, stat_of(file).st_size + 5000, 100));
+    must(close(fd));
+}
+
+static void punch(const char *file)
+{
+    int fd = must(open(at(file), O_WRONLY | O_CLOEXEC));
+    must(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2, 50));
+    must(close(fd));
+}
+
 static void read_all(const char *file)
 {
     char buffer[512];
@@ -160,6 +182,9 @@ static const struct change changes[] = {
     {"shared mapping", map_and_write, BOTH, NONE},
     {"truncate", shorten, BOTH, NONE},
     {"fallocate", allocate, BOTH, NONE},
+    {"fallocate behind the end that keeps the size", allocate_behind_the_end, BOTH, NONE},
+    {"zeroes behind the end that keep the size", zero_behind_the_end, BOTH, NONE},
+    {"a hole punched", punch, BOTH, NONE},
     {"rename", rename_here, CTIME, BOTH},
     {"utimensat of the access time", set_only_access_time, CTIME, NONE},
     {"read", read_all, NONE, NONE},

@@ -1,6 +1,7 @@
 /* File handles, as nfsd gives them to clients: name_to_handle_at(2), open_by_handle_at(2). */
 #include <fcntl.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -21,6 +22,12 @@ struct handle {
     char name[64];
     struct stat st;
 };
+
+/* The compiler takes f_handle for an array of no bytes. */
+static char *bytes_of(struct handle *handle)
+{
+    return handle->room + offsetof(struct file_handle, f_handle);
+}
 
 static const char *at(const char *name)
 {
@@ -158,7 +165,7 @@ static void test_handles_outlive_unmount_and_mount(void **state)
     check_handles("mounted again");
     struct handle again = handle_of("etc/hostname");
     assert_int_equal(again.head.handle_bytes, handle_of("etc/hostname").head.handle_bytes);
-    assert_memory_equal(again.head.f_handle, handles[2].head.f_handle, again.head.handle_bytes);
+    assert_memory_equal(bytes_of(&again), bytes_of(&handles[2]), again.head.handle_bytes);
 }
 
 static void test_handles_outlive_a_killed_daemon(void **state)
@@ -319,17 +326,17 @@ struct forger {
 };
 
 /* Adds to the number in the handle and leaves the generation. */
-static void shift(struct handle *handle, const struct handle *original, int64_t by)
+static void shift(struct handle *handle, struct handle *original, int64_t by)
 {
     uint32_t words[2];
-    memcpy(words, original->head.f_handle, sizeof(words));
+    memcpy(words, bytes_of(original), sizeof(words));
     if (handle->head.handle_type == FUSE_HANDLE) {
         uint64_t nodeid = ((uint64_t)words[0] << 32 | words[1]) + (uint64_t)by;
         words[0] = (uint32_t)(nodeid >> 32);
         words[1] = (uint32_t)nodeid;
     } else
         words[0] += (uint32_t)by;
-    memcpy(handle->head.f_handle, words, sizeof(words));
+    memcpy(bytes_of(handle), words, sizeof(words));
 }
 
 static void *forge(void *data)
@@ -385,9 +392,9 @@ static void test_a_handle_with_another_generation_is_stale(void **state)
     harness_drop_caches();
     for (uint32_t i = 1; i < 500; i++) {
         uint32_t generation;
-        memcpy(&generation, original.head.f_handle + place, 4);
+        memcpy(&generation, bytes_of(&original) + place, 4);
         generation += i;
-        memcpy(forged.head.f_handle + place, &generation, 4);
+        memcpy(bytes_of(&forged) + place, &generation, 4);
         must_be_stale(&forged, "forged generation");
     }
     must_be_same(&original, "after forgeries");
@@ -401,7 +408,7 @@ static void test_one_node_s_generation_does_not_open_the_other_node_s_file(void 
                   forged = {.head.handle_bytes = MAX_HANDLE_SZ, .name = "the other node's"};
     int mount_id;
     must(name_to_handle_at(AT_FDCWD, harness_at(1, "etc/hostname"), &forged.head, &mount_id, 0));
-    memcpy(forged.head.f_handle + 8, mine.head.f_handle + 8, 4);
+    memcpy(bytes_of(&forged) + 8, bytes_of(&mine) + 8, 4);
     must_be_stale(&forged, "with this node's generation");
 }
 

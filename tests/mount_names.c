@@ -300,6 +300,24 @@ static void test_rename_whiteout_leaves_a_device_0_0(void **state)
     must_be_missing("many/entry_0005");
 }
 
+static void check_whiteout_of_group(void)
+{
+    struct stat st = stat_of("whiteouts/of_group");
+    assert_true(S_ISCHR(st.st_mode));
+    assert_int_equal(st.st_gid, MADE_GID);
+}
+
+static void test_a_whiteout_in_a_set_gid_directory_has_its_group(void **state)
+{
+    (void)state;
+    make_directory("whiteouts");
+    make("whiteouts/of_group", 1, 10);
+    must(chown(at("whiteouts"), 0, MADE_GID));
+    must(chmod(at("whiteouts"), 02755));
+    must(renameat2(AT_FDCWD, at("whiteouts/of_group"), AT_FDCWD, at("whiteouts/x"), RENAME_WHITEOUT));
+    at_every_depth(check_whiteout_of_group);
+}
+
 /* ---- delete and make again ---- */
 
 static void check_made_again(void)
@@ -672,6 +690,7 @@ int main(void)
         cmocka_unit_test(test_a_directory_does_not_move_below_itself_by_any_way),
         cmocka_unit_test(test_exchange_between_the_image_and_the_node),
         cmocka_unit_test(test_rename_whiteout_leaves_a_device_0_0),
+        cmocka_unit_test(test_a_whiteout_in_a_set_gid_directory_has_its_group),
         cmocka_unit_test(test_what_was_deleted_is_hidden_and_made_again_shows_only_the_new),
         cmocka_unit_test(test_a_name_of_the_image_becomes_something_of_another_kind),
         cmocka_unit_test(test_a_name_comes_and_goes),

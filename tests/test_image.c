@@ -303,14 +303,16 @@ static void test_totals_and_digests(void **state)
     run("mkdir -p %s && cp -a %s %s", scratch_path(state, "again"), scratch_path(state, "good/rootfs"),
         scratch_path(state, "again/rootfs"));
     assert_int_equal(build(state, "again", &totals), 0);
-    scratch_run(output, sizeof(output), "sqlite3 %s 'SELECT count(*), sum(size) FILTER (WHERE digest NOT NULL) FROM inode'",
+    scratch_run(output, sizeof(output),
+                "sqlite3 %s 'SELECT count(*), sum(size) FILTER (WHERE digest NOT NULL) FROM inode'",
                 scratch_path(state, "again/index.db"));
     expected = io_format("%lld|%lld", (long long)totals.files, (long long)totals.bytes);
     assert_string_equal(output, expected);
     assert_int_equal(scratch_run(output, sizeof(output),
                                  "test \"$(sqlite3 %s \"SELECT lower(hex(digest)) FROM inode JOIN dirent USING(ino)"
                                  " WHERE name = CAST('same' AS BLOB)\")\" = \"$(sha256sum < %s | cut -d' ' -f1)\"",
-                                 scratch_path(state, "again/index.db"), scratch_path(state, "again/rootfs/usr/bin/tool")),
+                                 scratch_path(state, "again/index.db"),
+                                 scratch_path(state, "again/rootfs/usr/bin/tool")),
                      0);
     assert_int_equal(access(scratch_path(state, "again/index.db-wal"), F_OK), -1);
     assert_int_equal(access(scratch_path(state, "again/index.db-shm"), F_OK), -1);
@@ -359,8 +361,8 @@ static void check_changed(void **state, const char *command, const char *reason)
     int first, second;
     uint32_t ino;
 
-    run("mkdir -p %s/rootfs/dir && cd %s/rootfs/dir && echo contents > file",
-        scratch_path(state, "changed"), scratch_path(state, "changed"));
+    run("mkdir -p %s/rootfs/dir && cd %s/rootfs/dir && echo contents > file", scratch_path(state, "changed"),
+        scratch_path(state, "changed"));
     assert_int_equal(build(state, "changed", &totals), 0);
     assert_int_equal(open_image(state, "changed", &image), 0);
     ino = find(image, "dir/file");
@@ -379,6 +381,7 @@ static void check_changed(void **state, const char *command, const char *reason)
 static void test_changed_files(void **state)
 {
     check_changed(state, "echo more >> file", "was changed");
+    check_changed(state, "touch -r file ../stamp && echo more >> file && touch -r ../stamp file", "was changed");
     check_changed(state, "touch -d '2000-01-01' file", "was changed");
     check_changed(state, "rm file", "No such file");
     check_changed(state, "mv file other && ln -s other file", "symbolic links");
@@ -438,7 +441,8 @@ static void test_damaged_inodes(void **state)
     check_damaged(state, "UPDATE inode SET target = zeroblob(5000), size = 5000 WHERE ino = " SOME_LINK, "target");
     check_damaged(state, "UPDATE inode SET nlink = nlink + 1 WHERE ino = " SOME_FILE, "link count");
     check_damaged(state, "UPDATE inode SET nlink = nlink + 1 WHERE ino = 1", "link count");
-    check_damaged(state, "UPDATE inode SET mode = 32768 WHERE ino = 1; UPDATE inode SET parent = 0 WHERE ino = 1", "parent");
+    check_damaged(state, "UPDATE inode SET mode = 32768 WHERE ino = 1; UPDATE inode SET parent = 0 WHERE ino = 1",
+                  "parent");
 }
 
 static void test_damaged_entries(void **state)
@@ -454,14 +458,17 @@ static void test_damaged_entries(void **state)
     check_damaged(state, "UPDATE dirent SET name = x'2e2e' WHERE parent = 1 AND cookie = 1", "name");
     check_damaged(state, "UPDATE dirent SET name = x'612f62' WHERE parent = 1 AND cookie = 1", "name");
     check_damaged(state, "UPDATE dirent SET name = x'6100' WHERE parent = 1 AND cookie = 1", "name");
-    check_damaged(state, "UPDATE dirent SET name = CAST(printf('%0256d', 0) AS BLOB) WHERE parent = 1 AND cookie = 1", "name");
+    check_damaged(state, "UPDATE dirent SET name = CAST(printf('%0256d', 0) AS BLOB) WHERE parent = 1 AND cookie = 1",
+                  "name");
     check_damaged(state, "UPDATE dirent SET name = x'61' WHERE parent = 1", "two entries");
     check_damaged(state, "UPDATE dirent SET ino = 0 WHERE parent = 1 AND cookie = 1", "without an inode");
     check_damaged(state, "UPDATE dirent SET ino = 1 WHERE parent = 1 AND cookie = 1", "without an inode");
     check_damaged(state, "UPDATE dirent SET ino = 4294967298 WHERE parent = 1 AND cookie = 1", "without an inode");
     check_damaged(state, "UPDATE dirent SET type = type + 1 WHERE parent = 1 AND cookie = 1", "type");
-    check_damaged(state, "UPDATE dirent SET ino = (SELECT ino FROM dirent WHERE parent = 1 AND type = 4 LIMIT 1)"
-                         " WHERE parent = 1 AND type = 4", "second name");
+    check_damaged(state,
+                  "UPDATE dirent SET ino = (SELECT ino FROM dirent WHERE parent = 1 AND type = 4 LIMIT 1)"
+                  " WHERE parent = 1 AND type = 4",
+                  "second name");
 }
 
 static void test_damaged_rest(void **state)
@@ -553,7 +560,7 @@ static void test_flipped_bytes(void **state)
     run("mkdir -p %s", scratch_path(state, "fuzz/rootfs"));
     bad = open(scratch_path(state, "fuzz/index.db"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     catch_log(state);
-    log_set_level((enum log_level)-1);
+    log_set_level((enum log_level) - 1);
     for (unsigned round = 0; round < FUZZ_ROUNDS; round++) {
         struct image *image;
         unsigned seed = round;
@@ -579,14 +586,15 @@ static void test_flipped_bytes(void **state)
 
 static void make_many(void **state)
 {
-    _cleanup_free_ char *sql = io_format(
-        "%s INSERT INTO inode VALUES(1, 16877, 0, 0, 0, 402, 4096, 8, 0, 0, 1, NULL, NULL);"
-        "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < %d) INSERT INTO inode"
-        " SELECT i, iif(i <= 401, 16877, 33188), 0, 0, 0, iif(i <= 401, 2, 1), 4000, 8, i, i, i <= 401, NULL, zeroblob(32)"
-        " FROM n; INSERT INTO dirent SELECT 1, ino - 1, CAST('directory' || ino AS BLOB), ino, 4 FROM inode"
-        " WHERE ino BETWEEN 2 AND 401; INSERT INTO dirent SELECT ino %% 400 + 2, (ino - 2) / 400,"
-        " CAST('libfile-' || ino || '.so' AS BLOB), ino, 8 FROM inode WHERE ino > 401;",
-        schema_image, MANY);
+    _cleanup_free_ char *sql =
+        io_format("%s INSERT INTO inode VALUES(1, 16877, 0, 0, 0, 402, 4096, 8, 0, 0, 1, NULL, NULL);"
+                  "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < %d) INSERT INTO inode"
+                  " SELECT i, iif(i <= 401, 16877, 33188), 0, 0, 0, iif(i <= 401, 2, 1), 4000, 8, i, i, i <= 401, "
+                  "NULL, zeroblob(32)"
+                  " FROM n; INSERT INTO dirent SELECT 1, ino - 1, CAST('directory' || ino AS BLOB), ino, 4 FROM inode"
+                  " WHERE ino BETWEEN 2 AND 401; INSERT INTO dirent SELECT ino %% 400 + 2, (ino - 2) / 400,"
+                  " CAST('libfile-' || ino || '.so' AS BLOB), ino, 8 FROM inode WHERE ino > 401;",
+                  schema_image, MANY);
     FILE *shell;
     _cleanup_free_ char *command = NULL;
 

@@ -1,0 +1,111 @@
+#!/bin/bash
+# The rules of CONTRIBUTING.md about where things may stand, as far as a text search can tell. Prints every place that
+# breaks one; status 1 when there is any.
+set -u
+export LC_ALL=C
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+shopt -s nullglob
+
+# The layers from the ground up: a file includes its own layer and those below. Every file of src/ is in one of them.
+layers=(
+    "log io longpath listing linkmap inomap identity fdcache progress table disk_xattrs"
+    "db schema"
+    "catalog store commit delta image image_*"
+    "view dirent inode acl xattr names content chunk recovery"
+    "tree"
+    "fuse_ops import import_*"
+    "daemon"
+    "main cmd cmd_*"
+)
+lines_of_file=800
+lines_of_function=80
+
+faults=0
+
+# Reads lines; each is a fault.
+report() {
+    local line
+    while read -r line; do
+        echo "$line"
+        faults=$((faults + 1))
+    done
+}
+
+layer_of() { # MODULE
+    local i pattern
+    set -f
+    for i in "${!layers[@]}"; do
+        for pattern in ${layers[i]}; do
+            # shellcheck disable=SC2053 # a pattern it is
+            [[ $1 != $pattern ]] || { set +f && echo "$i" && return; }
+        done
+    done
+    set +f
+    return 1
+}
+
+check_layers() {
+    local file module included own other number
+    for file in src/*.[ch]; do
+        module=$(basename "${file%.*}")
+        own=$(layer_of "$module") || { echo "$file: in no layer; tests/layout.sh has the list" && continue; }
+        while IFS=: read -r number included; do
+            other=$(layer_of "${included%.h}") || continue
+            ((other <= own)) || echo "$file:$number: includes $included, which is in a higher layer"
+        done < <(sed -n 's/^#include "\([^"]*\)".*/\1/;T;=;p' "$file" | paste -d: - -)
+    done
+}
+
+# Files of src/ in which a line outside comments matches, but for those named.
+found_outside() { # PATTERN REASON FILE…
+    local pattern=$1 reason=$2 file
+    shift 2
+    for file in src/*.[ch]; do
+        [[ " $* " != *" $(basename "$file") "* ]] || continue
+        grep -nE "$pattern" "$file" | grep -vE '^[0-9]+:[[:space:]]*(/?\*|//)' | sed "s|^\([0-9]*\):.*|$file:\1: $reason|"
+    done
+}
+
+check_places() {
+    found_outside '^#include <sqlite3\.h>' 'only db.c speaks to SQLite' db.c
+    found_outside '^#include <fuse[^>]*>' 'only fuse_ops.c and daemon.c speak the FUSE protocol' fuse_ops.c daemon.c
+    found_outside '^#include <(json-c/|json)[^>]*>' 'JSON is for the commands' cmd.c table.c
+    found_outside '^#include <archive[^>]*>' 'archives are read by the import' import_archive.c import_stream.c import_acl.c
+    # fsync(2) in the middle of a sentence is no call of it.
+    found_outside '(^|[^A-Za-z0-9_])(fsync|fdatasync|syncfs|sync|sync_file_range)[[:space:]]*\(([^2]|2[^)]|$)' \
+        'only commit.c makes things durable' commit.c db.c
+    found_outside '"[^"]*COMMIT' 'only commit.c ends transactions' commit.c db.c
+}
+
+check_size() {
+    awk -v most="$lines_of_file" 'FNR == most + 1 { print FILENAME ": more than " most " lines: a noun is missing" }' \
+        src/*.[ch] schema/* scripts/* cmake/*
+    awk -v most="$lines_of_function" '
+        /^\{/ { start = FNR }
+        /^\}/ && start && FNR - start - 1 > most { print FILENAME ":" start ": a function of more than " most " lines" }
+        /^\}/ { start = 0 }' src/*.c
+}
+
+check_headers() {
+    local file
+    for file in src/*.h; do
+        grep -q '^#pragma once$' "$file" || echo "$file: has no #pragma once"
+        [[ $(head -c 2 "$file") == '/*' ]] || echo "$file: does not begin by saying what it is"
+    done
+}
+
+# What only the place where it was written knows: directories of one machine, numbers of reports.
+check_mentions() {
+    local outside='(^|[^A-Za-z0-9_.}/-])/(work|home/[a-z]+)(/|[^A-Za-z0-9_-]|$)' number='(issue|ticket|PR) ?#?[0-9]+|\(#[0-9]+\)'
+    find . \( -name .git -o -name 'build*' -o -name .cache \) -prune -o -type f ! -path ./tests/layout.sh -print0 |
+        xargs -0 grep -nIEi "$outside|$number" | sed 's|^\./\([^:]*:[0-9]*\):.*|\1: names a place or a number that only one machine knows|'
+}
+
+report < <(check_layers)
+report < <(check_places)
+report < <(check_size)
+report < <(check_headers)
+report < <(check_mentions)
+((faults == 0)) || echo "$faults faults"
+((faults == 0))
