@@ -319,6 +319,14 @@ static void test_d_ino_and_d_type_are_those_of_stat(void **state)
     check_entries(harness_on_mount("tftpboot"));
 }
 
+/* What the disk has at which moment is not the subject, and 50,000 files are made faster without it. */
+static int setup(void **state)
+{
+    (void)state;
+    harness_start(&(struct harness_options){.mount_options = "async"});
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,5 +341,5 @@ int main(void)
         cmocka_unit_test(test_a_large_directory_read_in_pieces_shows_each_stable_entry_once),
         cmocka_unit_test(test_a_cookie_taken_before_a_remount_goes_on_after_it),
     };
-    return cmocka_run_group_tests(tests, harness_setup, harness_teardown);
+    return cmocka_run_group_tests(tests, setup, harness_teardown);
 }

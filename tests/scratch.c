@@ -95,7 +95,7 @@ int scratch_run(char *output, size_t size, const char *format, ...)
 }
 
 int scratch_wal_syncs;
-bool scratch_fail_sync;
+bool scratch_fail_sync, scratch_skip_sync;
 
 int fdatasync(int fd)
 {
@@ -103,9 +103,14 @@ int fdatasync(int fd)
 
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
     if (readlink(link, name, sizeof(name) - 1) > 4 && strcmp(name + strlen(name) - 4, "-wal") == 0) scratch_wal_syncs++;
-    if (!scratch_fail_sync) return syscall(SYS_fdatasync, fd);
+    if (!scratch_fail_sync) return scratch_skip_sync ? 0 : syscall(SYS_fdatasync, fd);
     errno = EDQUOT;
     return -1;
+}
+
+int fsync(int fd)
+{
+    return scratch_skip_sync ? 0 : syscall(SYS_fsync, fd);
 }
 
 double scratch_seconds(void)

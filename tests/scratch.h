@@ -32,5 +32,8 @@ int scratch_run(char *output, size_t size, const char *format, ...) __attribute_
 extern int scratch_wal_syncs;
 extern bool scratch_fail_sync;
 
+/* When set, fdatasync(2) and fsync(2) do nothing: for tests of many steps that are not about the disk. */
+extern bool scratch_skip_sync;
+
 /* Seconds of CLOCK_MONOTONIC. */
 double scratch_seconds(void);

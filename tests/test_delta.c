@@ -300,9 +300,10 @@ static void assert_same_inode(const struct delta_inode *one, const struct delta_
 static void test_inodes(void **state)
 {
     struct delta *d = begin(state, "inodes");
-    struct delta_inode large = {.ino = 2000, .image_ino = 7, .mode = S_IFREG | 07777, .uid = UINT32_MAX, .gid = UINT32_MAX - 1,
-                                .nlink = 65000, .rdev = UINT32_MAX, .size = INT64_MAX, .atime = INT64_MIN, .mtime = INT64_MAX,
-                                .ctime = -1, .parent = 99, .object = 12345678901, .chunked = true};
+    struct delta_inode large = {.ino = 2000, .image_ino = 7, .mode = S_IFREG | 07777, .uid = UINT32_MAX,
+                                .gid = UINT32_MAX - 1, .nlink = 65000, .rdev = UINT32_MAX, .size = INT64_MAX,
+                                .atime = INT64_MIN, .mtime = INT64_MAX, .ctime = -1, .parent = 99,
+                                .object = 12345678901, .chunked = true};
     struct delta_inode none = {.ino = 2001, .mode = S_IFIFO, .object = DELTA_NO_OBJECT};
     struct delta_inode row = {.ino = 2002, .mode = S_IFREG, .nlink = 1, .object = DELTA_IN_ROW};
     struct delta_inode seen;
@@ -516,7 +517,8 @@ static void fill_slots(void **state, const char *serial, const char *name)
     char sql[256];
 
     for (uint32_t i = 0; i < 16; i++) {
-        snprintf(sql, sizeof(sql), "INSERT INTO dirent(parent, slot, name, ino, type) VALUES(1, %u, CAST('x%u' AS BLOB), %u, 8)",
+        snprintf(sql, sizeof(sql),
+                 "INSERT INTO dirent(parent, slot, name, ino, type) VALUES(1, %u, CAST('x%u' AS BLOB), %u, 8)",
                  first + i, i, 500 + i);
         change_in(state, serial, sql);
     }
@@ -598,7 +600,8 @@ static const char *chunks_of(struct delta *d, uint64_t ino)
 
     text[0] = '\0';
     while ((r = delta_next_chunk(d, ino, c.end, &c)) > 0)
-        used += snprintf(text + used, sizeof(text) - used, "%s%llu-%llu/%llu", used ? " " : "", (unsigned long long)c.start,
+        used += snprintf(text + used, sizeof(text) - used, "%s%llu-%llu/%llu", used ? " " : "",
+                         (unsigned long long)c.start,
                          (unsigned long long)c.end, (unsigned long long)c.source);
     assert_int_equal(r, 0);
     return text;

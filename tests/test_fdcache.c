@@ -245,7 +245,8 @@ static void *get_and_check(void *data)
         struct fdcache_entry *entry;
         int fd = fdcache_get(crowd->cache, &owner_a, id, open_file, (void *)crowd->directory, &entry);
 
-        if (fd < 0 || pread(fd, &seen, sizeof(seen), 0) != sizeof(seen) || seen != id) atomic_fetch_add(&crowd->wrong, 1);
+        if (fd < 0 || pread(fd, &seen, sizeof(seen), 0) != sizeof(seen) || seen != id)
+            atomic_fetch_add(&crowd->wrong, 1);
         if (dice_once_in(&dice, 10)) fdcache_drop(crowd->cache, &owner_a, id);
         if (dice_once_in(&dice, 500)) fdcache_drop_owner(crowd->cache, &owner_a);
         if (fd < 0) continue;

@@ -95,7 +95,8 @@ static void test_no_two_files_have_one_nodeid(void **state)
     uint64_t *ids = test_calloc(COUNT, sizeof(*ids));
 
     (void)state;
-    for (uint64_t i = 0; i < COUNT; i++) ids[i] = identity_nodeid(&identity, (struct identity_file){i % NODES, i / NODES});
+    for (uint64_t i = 0; i < COUNT; i++)
+        ids[i] = identity_nodeid(&identity, (struct identity_file){i % NODES, i / NODES});
     qsort(ids, COUNT, sizeof(*ids), compare);
     for (size_t i = 1; i < COUNT; i++) assert_true(ids[i - 1] < ids[i]);
     test_free(ids);
@@ -163,7 +164,7 @@ static void test_st_ino_is_plain(void **state)
     assert_int_equal(identity_st_ino((struct identity_file){(1u << 20) - 1, IDENTITY_INO_MAX}), UINT64_MAX);
 }
 
-/* SipHash-2-4 of the bytes 00 01 02 …, key 00 01 … 0f: the paper's appendix A (length 15), the rest computed apart. */
+/* SipHash-2-4 of the bytes 00 01 02 …, key 00 01 … 0f: length 15 from the paper, the rest computed apart. */
 static void test_name_hash_is_siphash(void **state)
 {
     static const struct {
@@ -183,7 +184,8 @@ static void test_name_hash_is_siphash(void **state)
     identity.slot_key[0] = 0x0706050403020100;
     identity.slot_key[1] = 0x0f0e0d0c0b0a0908;
     for (size_t i = 0; i < sizeof(vectors) / sizeof(*vectors); i++)
-        assert_int_equal(identity_name_hash(&identity, (const char *)bytes, vectors[i].length), (uint32_t)vectors[i].hash);
+        assert_int_equal(identity_name_hash(&identity, (const char *)bytes, vectors[i].length),
+                         (uint32_t)vectors[i].hash);
 }
 
 int main(void)

@@ -76,7 +76,8 @@ static void test_make(void **state)
         if (S_ISCHR(types[i]) || S_ISBLK(types[i])) assert_int_equal(st.st_rdev, 0x1234);
     }
     /* A directory that gives its group away. */
-    assert_int_equal(view_fixture_change(v, dir, &(struct stat){.st_mode = 02755, .st_gid = 99}, INODE_MODE | INODE_GID), 0);
+    assert_int_equal(view_fixture_change(v, dir, &(struct stat){.st_mode = 02755, .st_gid = 99},
+                                         INODE_MODE | INODE_GID), 0);
     assert_int_equal(names_make(v, &caller, dir, "sub", S_IFDIR | 0777, 0, &ino), 0);
     assert_int_equal(view_fixture_stat(v, ino).st_mode, S_IFDIR | 02750);
     assert_int_equal(view_fixture_stat(v, ino).st_gid, 99);
@@ -101,7 +102,8 @@ static void test_links(void **state)
     v = view_fixture_reopen(*state);
     assert_int_equal(view_fixture_find(v, "links/b"), a);
     assert_int_equal(view_fixture_find(v, "fourth"), a);
-    assert_int_equal(names_rename(v, root, links, "b", DELTA_ROOT, "fourth", 0), 0); /* two names of one file: both stay */
+    /* Two names of one file: both stay. */
+    assert_int_equal(names_rename(v, root, links, "b", DELTA_ROOT, "fourth", 0), 0);
     assert_int_equal(view_fixture_stat(v, a).st_nlink, 2);
     view_fixture_check(v);
     view_fixture_close(*state);
@@ -368,10 +370,12 @@ static void do_make(struct twin *t, const struct spot *spot, const char *name)
     uint64_t ino;
 
     if (S_ISLNK(type))
-        both("symlink", path, names_symlink(v, root, spot->ino, name, "target", &ino), errno_of(symlink("target", path)));
+        both("symlink", path, names_symlink(v, root, spot->ino, name, "target", &ino),
+             errno_of(symlink("target", path)));
     else if (S_ISDIR(type))
         both("mkdir", path, names_make(v, root, spot->ino, name, S_IFDIR | 0755, 0, &ino), errno_of(mkdir(path, 0755)));
-    else both("mknod", path, names_make(v, root, spot->ino, name, type | 0644, 0, &ino), errno_of(mknod(path, type | 0644, 0)));
+    else both("mknod", path, names_make(v, root, spot->ino, name, type | 0644, 0, &ino),
+              errno_of(mknod(path, type | 0644, 0)));
 }
 
 static void do_remove(struct twin *t, const struct spot *spot, const char *name)
@@ -406,7 +410,8 @@ static void do_rename(struct twin *t, const struct spot *spot, const char *name)
 
     pick_name(t, &to, new_name);
     there = errno_of(renameat2(AT_FDCWD, join(spot, name), AT_FDCWD, join(&to, new_name), flags));
-    both("rename", join(&to, new_name), names_rename(t->fixture->view, root, spot->ino, name, to.ino, new_name, flags), there);
+    both("rename", join(&to, new_name), names_rename(t->fixture->view, root, spot->ino, name, to.ino, new_name, flags),
+         there);
 }
 
 static void do_one(struct twin *t)
@@ -491,7 +496,8 @@ static void test_random_operations(void **state)
     char output[256];
 
     snprintf(t.real, sizeof(t.real), "%s", scratch_path(&f->scratch, "twin"));
-    assert_int_equal(scratch_run(output, sizeof(output), "cp -a %s %s", scratch_path(&f->scratch, "images/base/rootfs"), t.real), 0);
+    assert_int_equal(scratch_run(output, sizeof(output), "cp -a %s %s",
+                                 scratch_path(&f->scratch, "images/base/rootfs"), t.real), 0);
     t.whiteouts = has_whiteouts(&t);
     view_fixture_open(f, "random");
     compare_all(&t);
@@ -517,7 +523,8 @@ static void test_random_operations_on_referenced_inodes(void **state)
     char output[256];
 
     snprintf(t.real, sizeof(t.real), "%s", scratch_path(&f->scratch, "twin-2"));
-    assert_int_equal(scratch_run(output, sizeof(output), "cp -a %s %s", scratch_path(&f->scratch, "images/base/rootfs"), t.real), 0);
+    assert_int_equal(scratch_run(output, sizeof(output), "cp -a %s %s",
+                                 scratch_path(&f->scratch, "images/base/rootfs"), t.real), 0);
     view_fixture_open(f, "referenced");
     for (int i = 0; i < OPERATIONS; i++) {
         size_t place = dice_below(&t.dice, HELD);

@@ -83,11 +83,13 @@ static void test_image_attributes(void **state)
 static void test_change(void **state)
 {
     struct view *v = view_fixture_open(*state, "change");
-    struct stat st = {.st_mode = 07751, .st_uid = 1, .st_gid = UINT32_MAX - 1, .st_atim = {-5, 7}, .st_mtim = {4000000000, 999999999}};
+    struct stat st = {.st_mode = 07751, .st_uid = 1, .st_gid = UINT32_MAX - 1, .st_atim = {-5, 7},
+                      .st_mtim = {4000000000, 999999999}};
     uint64_t ino = view_fixture_find(v, "tree/to_file"), other = view_fixture_find(v, "other/to_file");
     struct stat untouched = view_fixture_stat(v, other), seen;
 
-    assert_int_equal(view_fixture_change(v, ino, &st, INODE_MODE | INODE_UID | INODE_GID | INODE_ATIME | INODE_MTIME), 0);
+    assert_int_equal(view_fixture_change(v, ino, &st, INODE_MODE | INODE_UID | INODE_GID | INODE_ATIME | INODE_MTIME),
+                     0);
     for (int round = 0; round < 2; round++) {
         seen = view_fixture_stat(v, ino);
         assert_int_equal(seen.st_mode, S_IFREG | 07751);
@@ -134,7 +136,8 @@ static void test_readlink(void **state)
     assert_target(v, "long", target);
     assert_target(v, "symlinks/short", "../sizes/1");
     /* Copied up: the target stays. */
-    assert_int_equal(view_fixture_change(v, view_fixture_find(v, "symlinks/short"), &(struct stat){.st_uid = 5}, INODE_UID), 0);
+    assert_int_equal(view_fixture_change(v, view_fixture_find(v, "symlinks/short"), &(struct stat){.st_uid = 5},
+                                         INODE_UID), 0);
     assert_target(v, "symlinks/short", "../sizes/1");
     v = view_fixture_reopen(*state);
     assert_target(v, "long", target);
@@ -339,7 +342,8 @@ static void test_cookies_stay(void **state)
         list(v, tree, before.entries[i].cookie, &rest);
         for (int n = 0; n < rest.count; n++) assert_true(rest.entries[n].cookie > before.entries[i].cookie);
         for (int n = 0; n < after.count; n++)
-            if (after.entries[n].cookie > before.entries[i].cookie) assert_non_null(listed(&rest, after.entries[n].name));
+            if (after.entries[n].cookie > before.entries[i].cookie)
+                assert_non_null(listed(&rest, after.entries[n].name));
     }
     view_fixture_close(*state);
 }
@@ -440,8 +444,8 @@ static void test_xattr_rules(void **state)
 
 /* ---- access control lists ---- */
 
-static void assert_acl(struct view *v, uint64_t ino, const char *name, unsigned user, unsigned group, unsigned mask, unsigned other,
-                       unsigned owner)
+static void assert_acl(struct view *v, uint64_t ino, const char *name, unsigned user, unsigned group, unsigned mask,
+                       unsigned other, unsigned owner)
 {
     struct made_acl expected, seen;
     size_t size = made_acl_for_user(&expected, 1000, user, group, mask, other);
@@ -527,7 +531,8 @@ static void test_open_refuses_damage(void **state)
 
     make(v, DELTA_ROOT, "file", S_IFREG | 0600);
     view_fixture_close(f);
-    assert_int_equal(scratch_run(output, sizeof(output), "dd if=/dev/urandom of=%s bs=4096 count=1 conv=notrunc status=none",
+    assert_int_equal(scratch_run(output, sizeof(output),
+                                 "dd if=/dev/urandom of=%s bs=4096 count=1 conv=notrunc status=none",
                                  view_fixture_path(f, "delta.db")), 0);
     assert_int_equal(view_open(&v, &f->shared, 7, "damaged", f->image), -EIO);
     view_fixture_open(f, "untouched"); /* one node's damage is nobody else's */

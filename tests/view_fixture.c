@@ -167,6 +167,7 @@ int view_fixture_setup(void **state)
     struct view_fixture *f = calloc(1, sizeof(*f));
 
     if (!f || scratch_setup(&f->scratch) < 0) return -1;
+    scratch_skip_sync = true;
     identity_init(&f->identity, key);
     umask(022);
     make_image(f);
