@@ -449,6 +449,16 @@ int commit_flush(struct commit *c, struct commit_batch *batch)
     return r;
 }
 
+int commit_write(struct commit *c)
+{
+    int r;
+
+    commit_lock(c);
+    r = c->batch ? write_batch(c) : 0;
+    commit_unlock(c);
+    return r;
+}
+
 void commit_release(struct commit *c, struct commit_batch *batch)
 {
     if (batch) batch_unref(c, batch);

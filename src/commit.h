@@ -58,6 +58,9 @@ int commit_sync(struct commit *commit);
 /* fdatasync(2) of an object's contents, or fsync(2) with `metadata`. */
 int commit_object(int object_fd, bool metadata);
 
+/* Writes the open batch, if there is one. */
+int commit_write(struct commit *commit);
+
 /* Something was executed that is not durable yet, at the latest since *ret_since (CLOCK_MONOTONIC seconds). */
 bool commit_pending(struct commit *commit, int64_t *ret_since);
 

@@ -214,6 +214,10 @@ static int write_object(struct view *v, const struct inode *inode, const struct 
     return r;
 }
 
+/* All that a write inside the object can lose with its daemon is its mtime: the first write after a pause writes
+ * it, those that follow within this time (in nanoseconds) leave it to the housekeeper's next round. */
+#define LAZY_TIME INT64_C(1000000000)
+
 /* The rows after the bytes, unless writing those has failed. An object is removed again only if no row can speak of it. */
 static int finish_in_object(struct view *v, struct inode *now, const struct inode *before, struct change *change, int error,
                             enum view_promise promise)
@@ -224,8 +228,8 @@ static int finish_in_object(struct view *v, struct inode *now, const struct inod
 
     if (r == 0) {
         r = store_in_object(v, d, now, before, change);
-        /* A lost mtime is all that a write inside the object can lose with its daemon. */
-        if (promise == VIEW_CONTENTS && !is_new && now->row.size == before->row.size && !change->superseded)
+        if (promise == VIEW_CONTENTS && !is_new && now->row.size == before->row.size && !change->superseded &&
+            io_now() - before->row.mtime < LAZY_TIME)
             promise = VIEW_LAZY;
         r = view_end(v, d, r, promise);
     }

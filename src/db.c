@@ -400,6 +400,7 @@ int db_checkpoint(struct db *db, int *ret_pages, int *ret_left)
     int r = sqlite3_wal_checkpoint_v2(db->handle, "main", SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
 
     if (r != SQLITE_OK) return error_of(db->handle);
+    if (pages == moved) db->wal_pages = 0; /* the next commit begins the file anew */
     /* -1: not in WAL mode. */
     if (ret_pages) *ret_pages = pages < 0 ? 0 : pages;
     if (ret_left) *ret_left = pages < 0 ? 0 : pages - moved;

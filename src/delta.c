@@ -80,7 +80,7 @@ static const char *const sql[STATEMENTS] = {
     [REMOVE_XATTR] = "DELETE FROM xattr WHERE ino = :ino AND name = :name",
     [REMOVE_XATTRS] = "DELETE FROM xattr WHERE ino = :ino",
     [LIST_XATTRS] = "SELECT name, value FROM xattr WHERE ino = :ino ORDER BY name",
-    [RESERVE] = "UPDATE view SET next_ino = :next",
+    [RESERVE] = "UPDATE view SET next_ino = max(next_ino, :next)",
 };
 
 struct delta {

@@ -292,7 +292,7 @@ void view_tidy(struct view *v, int64_t now, int64_t age)
     int r = 0;
 
     if (!d) return;
-    if (commit_pending(delta_commit(d), &since) && now - since >= age) r = commit_sync(delta_commit(d));
+    if (commit_pending(delta_commit(d), &since)) r = (now - since >= age ? commit_sync : commit_write)(delta_commit(d));
     if (r == 0) r = commit_checkpoint(delta_commit(d), delta_path(d));
     if (r < 0 && r != -EBUSY) log_warning("node %s: housekeeping: %s", v->serial, log_reason(r));
 }

@@ -88,7 +88,7 @@ void view_forget(struct view *view, uint64_t ino, uint64_t count);
 /* The inode has lost its last name: ends at once if the kernel does not know it, else with view_forget(). Within begin and end. */
 int view_orphan(struct view *view, struct delta *delta, uint64_t ino);
 
-/* Makes durable what is older than `age` seconds, and keeps the WAL short. For the housekeeper. */
+/* Writes what was left lazy, makes durable what is older than `age` seconds, and keeps the WAL short. For the housekeeper. */
 void view_tidy(struct view *view, int64_t now, int64_t age);
 
 /* Makes durable all that was executed. */

@@ -296,7 +296,8 @@ static void test_a_thousand_nodes_in_one_transaction_are_all_there(void **state)
     }
     long more_threads = of_status("Threads") - threads, more_memory = of_status("VmRSS") - memory;
     print_message("1000 nodes looked at: %+ld threads, %+ld KiB\n", more_threads, more_memory);
-    must_hold(more_threads <= 10, "%ld threads more", more_threads);
+    /* The pool that answers requests grows with the load of the machine, but not to one for each node. */
+    must_hold(more_threads <= CROWD / 20, "%ld threads more", more_threads);
     must_hold(more_memory < 64 << 10, "%ld KiB more", more_memory);
 }
 
