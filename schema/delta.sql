@@ -70,7 +70,8 @@ CREATE TABLE undo (
 
 -- Inodes whose object is new, its name perhaps not on the disk.
 CREATE TABLE fresh (
-    ino INTEGER PRIMARY KEY
+    ino  INTEGER PRIMARY KEY,
+    size INTEGER NOT NULL -- of the file when the object was made
 ) STRICT;
 
 CREATE TABLE xattr (

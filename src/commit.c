@@ -281,6 +281,7 @@ static int write_batch(struct commit *c)
     int r = object_list_reserve(&c->doomed, c->dropped.count);
 
     if (r == 0) r = db_run(c->commit);
+    if (r == -EFBIG || r == -EDQUOT) r = -ENOSPC; /* a limit on the daemon's files is a full disk to whoever waits */
     if (r < 0) {
         if (r != -ENOSPC) log_error("%s: changes could not be committed: %s", c->name, log_reason(r));
         batch_fail(c, r);

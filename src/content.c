@@ -146,7 +146,7 @@ static int store_in_object(struct view *v, struct delta *d, struct inode *now, c
     if (r == 0) r = store(v, d, now, change);
     if (r == 0 && is_new) {
         commit_adds_object(delta_commit(d));
-        r = delta_add_fresh(d, now->row.ino);
+        r = delta_add_fresh(d, now->row.ino, before->row.size);
     }
     if (r == 0 && change->superseded) r = commit_needs_object(delta_commit(d), now->row.object);
     return r;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fuse_lowlevel.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -258,6 +259,7 @@ int daemon_run(const struct daemon_options *options)
     pthread_cond_init(&d.wake, &monotonic);
     d.ready_fd = take_ready_fd();
     umask(0);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is the caller's error, not the daemon's end */
     if (d.ready_fd >= 0 && chdir("/") < 0) return -errno;
     return run(&d);
 }

@@ -29,7 +29,7 @@ enum statement {
     NEXT_CHUNK, ADD_CHUNK, REMOVE_CHUNK, REMOVE_CHUNKS,
     NEXT_UNDO, ADD_UNDO, REMOVE_UNDO, REMOVE_UNDOS, ANY_UNDO, SETTLE_UNDO, ADD_FRESH, NEXT_FRESH, REMOVE_FRESH, SETTLE_FRESH,
     GET_XATTR, SET_XATTR, REMOVE_XATTR, REMOVE_XATTRS, LIST_XATTRS,
-    RESERVE, STATEMENTS
+    RESERVE, FREE_PAGES, STATEMENTS
 };
 
 #define NEXT(table)                                                                                     \
@@ -70,8 +70,8 @@ static const char *const sql[STATEMENTS] = {
     [REMOVE_UNDOS] = "DELETE FROM undo WHERE ino = :ino",
     [ANY_UNDO] = "SELECT ino, start, \"end\", source FROM undo WHERE (ino, start) > (:ino, :start) ORDER BY ino, start LIMIT 1",
     [SETTLE_UNDO] = "DELETE FROM undo",
-    [ADD_FRESH] = "INSERT OR IGNORE INTO fresh(ino) VALUES(:ino)",
-    [NEXT_FRESH] = "SELECT ino FROM fresh WHERE ino > :ino ORDER BY ino LIMIT 1",
+    [ADD_FRESH] = "INSERT OR IGNORE INTO fresh(ino, size) VALUES(:ino, :size)",
+    [NEXT_FRESH] = "SELECT ino, size FROM fresh WHERE ino > :ino ORDER BY ino LIMIT 1",
     [REMOVE_FRESH] = "DELETE FROM fresh WHERE ino = :ino",
     [SETTLE_FRESH] = "DELETE FROM fresh",
     [GET_XATTR] = "SELECT value FROM xattr WHERE ino = :ino AND name = :name",
@@ -80,6 +80,7 @@ static const char *const sql[STATEMENTS] = {
     [REMOVE_XATTR] = "DELETE FROM xattr WHERE ino = :ino AND name = :name",
     [REMOVE_XATTRS] = "DELETE FROM xattr WHERE ino = :ino",
     [LIST_XATTRS] = "SELECT name, value FROM xattr WHERE ino = :ino ORDER BY name",
+    [FREE_PAGES] = "SELECT freelist_count FROM pragma_freelist_count",
     [RESERVE] = "UPDATE view SET next_ino = max(next_ino, :next)",
 };
 
@@ -276,6 +277,20 @@ int delta_reserve(struct delta *d)
     if (d->reserved < next) d->reserved = next; /* others may have done the same meanwhile */
     commit_unlock(d->commit);
     return 0;
+}
+
+int delta_free_bytes(struct delta *d, uint64_t *ret_bytes)
+{
+    db_stmt *s;
+    int r;
+
+    commit_lock(d->commit);
+    r = use(d, FREE_PAGES, &s);
+    if (r == 0) r = db_step(s);
+    if (r > 0) *ret_bytes = db_int(s, 0) * 4096;
+    if (r > 0) db_reset(s);
+    commit_unlock(d->commit);
+    return r > 0 ? 0 : r < 0 ? r : -EIO;
 }
 
 int delta_new_ino(struct delta *d, uint64_t *ret_ino)
@@ -642,9 +657,14 @@ int delta_discard_chunks(struct delta *d, uint64_t ino, uint64_t start, uint64_t
     return r < 0 ? r : 0;
 }
 
-int delta_add_fresh(struct delta *d, uint64_t ino)
+int delta_add_fresh(struct delta *d, uint64_t ino, uint64_t size)
 {
-    return run_for(d, ADD_FRESH, ino);
+    db_stmt *s;
+    int r = use_for(d, ADD_FRESH, &s, ino);
+
+    if (r < 0) return r;
+    db_bind_int(s, ":size", size);
+    return db_run(s);
 }
 
 int delta_next_undo(struct delta *d, const struct delta_undo *after, struct delta_undo *u)
@@ -661,10 +681,10 @@ int delta_next_undo(struct delta *d, const struct delta_undo *after, struct delt
     return 1;
 }
 
-static int next_ino(struct delta *d, enum statement which, uint64_t ino, uint64_t *ret_ino)
+int delta_next_orphan(struct delta *d, uint64_t ino, uint64_t *ret_ino)
 {
     db_stmt *s;
-    int r = use_for(d, which, &s, ino);
+    int r = use_for(d, NEXT_ORPHAN, &s, ino);
 
     if (r == 0) r = db_step(s);
     if (r <= 0) return r;
@@ -673,14 +693,17 @@ static int next_ino(struct delta *d, enum statement which, uint64_t ino, uint64_
     return 1;
 }
 
-int delta_next_orphan(struct delta *d, uint64_t ino, uint64_t *ret_ino)
+int delta_next_fresh(struct delta *d, uint64_t ino, uint64_t *ret_ino, uint64_t *ret_size)
 {
-    return next_ino(d, NEXT_ORPHAN, ino, ret_ino);
-}
+    db_stmt *s;
+    int r = use_for(d, NEXT_FRESH, &s, ino);
 
-int delta_next_fresh(struct delta *d, uint64_t ino, uint64_t *ret_ino)
-{
-    return next_ino(d, NEXT_FRESH, ino, ret_ino);
+    if (r == 0) r = db_step(s);
+    if (r <= 0) return r;
+    *ret_ino = db_int(s, 0);
+    *ret_size = db_int(s, 1);
+    db_reset(s);
+    return 1;
 }
 
 int delta_restore_chunk(struct delta *d, uint64_t ino, const struct delta_chunk *chunk)

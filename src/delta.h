@@ -63,6 +63,8 @@ uint64_t delta_shift(const struct delta *delta);
 
 /* Makes sure that there are numbers for one operation more; to be called before commit_begin(). */
 int delta_reserve(struct delta *delta);
+/* Bytes inside delta.db that deleted rows have left: the file does not shrink, it is filled again. Takes the lock. */
+int delta_free_bytes(struct delta *delta, uint64_t *ret_bytes);
 /* A number never used before, for an inode or an object. */
 int delta_new_ino(struct delta *delta, uint64_t *ret_ino);
 /* True for a number that was given out. */
@@ -115,8 +117,8 @@ int delta_add_chunk(struct delta *delta, uint64_t ino, const struct delta_chunk 
  * (see tables undo and fresh; 1: there was something to cut); or because what was there is no longer wanted. */
 int delta_supersede_chunks(struct delta *delta, uint64_t ino, uint64_t start, uint64_t end);
 int delta_discard_chunks(struct delta *delta, uint64_t ino, uint64_t start, uint64_t end);
-/* The inode's object is new. */
-int delta_add_fresh(struct delta *delta, uint64_t ino);
+/* The inode's object is new; the file was of this size without it. */
+int delta_add_fresh(struct delta *delta, uint64_t ino, uint64_t size);
 
 /* For recovery, in (ino, start) and ino order: the first row after these. */
 struct delta_undo {
@@ -124,7 +126,7 @@ struct delta_undo {
     struct delta_chunk chunk;
 };
 int delta_next_undo(struct delta *delta, const struct delta_undo *after, struct delta_undo *ret_undo);
-int delta_next_fresh(struct delta *delta, uint64_t ino, uint64_t *ret_ino);
+int delta_next_fresh(struct delta *delta, uint64_t ino, uint64_t *ret_ino, uint64_t *ret_size);
 /* [start, end) of the inode shows the chunk again. */
 int delta_restore_chunk(struct delta *delta, uint64_t ino, const struct delta_chunk *chunk);
 

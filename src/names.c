@@ -211,20 +211,30 @@ static int remove_name(struct view *v, struct delta *d, uint64_t dir, const char
     return r < 0 ? r : touch_dir(v, d, &p.dir, is_dir ? -1 : 0);
 }
 
-int names_unlink(struct view *v, uint64_t dir, const char *name)
+static int remove_once(struct view *v, uint64_t dir, const char *name, bool is_dir)
 {
     struct delta *d;
     int r = view_begin(v, &d);
 
-    return r < 0 ? r : view_end(v, d, remove_name(v, d, dir, name, false), VIEW_METADATA);
+    return r < 0 ? r : view_end(v, d, remove_name(v, d, dir, name, is_dir), VIEW_METADATA);
+}
+
+/* On a full disk the failure itself has made room in the WAL: see commit.c. */
+static int remove_twice(struct view *v, uint64_t dir, const char *name, bool is_dir)
+{
+    int r = remove_once(v, dir, name, is_dir);
+
+    return r == -ENOSPC ? remove_once(v, dir, name, is_dir) : r;
+}
+
+int names_unlink(struct view *v, uint64_t dir, const char *name)
+{
+    return remove_twice(v, dir, name, false);
 }
 
 int names_rmdir(struct view *v, uint64_t dir, const char *name)
 {
-    struct delta *d;
-    int r = view_begin(v, &d);
-
-    return r < 0 ? r : view_end(v, d, remove_name(v, d, dir, name, true), VIEW_METADATA);
+    return remove_twice(v, dir, name, true);
 }
 
 /* -EINVAL when `dir` lies in the tree below `ino`. */

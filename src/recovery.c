@@ -19,7 +19,7 @@ static int open_object(struct delta *d, const struct delta_inode *inode, int *re
     *ret_fd = -1;
     if (inode->object <= 0) return 0;
     snprintf(name, sizeof(name), "%llu", (unsigned long long)inode->object);
-    *ret_fd = openat(delta_objects_fd(d), name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    *ret_fd = openat(delta_objects_fd(d), name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     return *ret_fd < 0 && errno != ENOENT ? -errno : 0;
 }
 
@@ -40,6 +40,15 @@ static int find_hole(int fd, off_t start, off_t end, struct delta_chunk *hole)
     return 1;
 }
 
+/* A chunk that ends inside a page was the end of the file: of a page that is missing, what was behind it goes too. */
+static int clear_behind(int fd, uint64_t end)
+{
+    uint64_t length = -end & (PAGE - 1);
+
+    if (fd < 0 || length == 0) return 0;
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, end, length) < 0 ? -errno : 0;
+}
+
 static int restore_holes(struct delta *d, int fd, const struct delta_undo *u, uint64_t *ret_bytes)
 {
     struct delta_chunk hole = {.end = u->chunk.start, .source = u->chunk.source};
@@ -47,6 +56,7 @@ static int restore_holes(struct delta *d, int fd, const struct delta_undo *u, ui
 
     while ((r = find_hole(fd, hole.end, u->chunk.end, &hole)) > 0) {
         r = delta_restore_chunk(d, u->ino, &hole);
+        if (r == 0 && hole.end == u->chunk.end) r = clear_behind(fd, hole.end);
         if (r < 0) break;
         *ret_bytes += hole.end - hole.start;
     }
@@ -85,19 +95,8 @@ static int restore_all(struct delta *d)
     return r;
 }
 
-/* Where the last chunk of the inode ends. */
-static int last_end(struct delta *d, uint64_t ino, uint64_t *ret_end)
-{
-    struct delta_chunk c = {0};
-    int r;
-
-    while ((r = delta_next_chunk(d, ino, c.end, &c)) > 0) continue;
-    *ret_end = c.end;
-    return r;
-}
-
-/* A file whose object never reached the disk is as long as what else it shows. */
-static int check_fresh(struct delta *d, uint64_t ino)
+/* A file whose object never reached the disk is as it was without it. */
+static int check_fresh(struct delta *d, uint64_t ino, uint64_t size)
 {
     _cleanup_close_ int fd = -1;
     struct delta_inode inode;
@@ -109,17 +108,17 @@ static int check_fresh(struct delta *d, uint64_t ino)
     log_warning("%s: inode %llu was written without fsync before a power cut, and is lost", delta_path(d),
                 (unsigned long long)ino);
     inode.object = DELTA_NO_OBJECT;
-    r = last_end(d, ino, &inode.size);
-    return r < 0 ? r : delta_set_inode(d, &inode);
+    inode.size = size;
+    return delta_set_inode(d, &inode);
 }
 
 static int check_all_fresh(struct delta *d)
 {
-    uint64_t ino = 0;
+    uint64_t ino = 0, size;
     int r;
 
-    while ((r = delta_next_fresh(d, ino, &ino)) > 0) {
-        r = check_fresh(d, ino);
+    while ((r = delta_next_fresh(d, ino, &ino, &size)) > 0) {
+        r = check_fresh(d, ino, size);
         if (r < 0) break;
     }
     return r;
@@ -129,12 +128,12 @@ int recovery_run(struct delta *d)
 {
     struct commit_batch *batch;
     struct delta_undo u;
-    uint64_t ino;
+    uint64_t ino, size;
     int r;
 
     commit_lock(delta_commit(d));
     r = delta_next_undo(d, &(struct delta_undo){0}, &u);
-    if (r == 0) r = delta_next_fresh(d, 0, &ino);
+    if (r == 0) r = delta_next_fresh(d, 0, &ino, &size);
     commit_unlock(delta_commit(d));
     if (r <= 0) return r;
 

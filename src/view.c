@@ -13,9 +13,14 @@
 #include "log.h"
 #include "recovery.h"
 
-/* Kept free for what makes room: deleting writes to the database too. */
-#define ROOM_SHARE 32 /* of the disk, */
+/* Kept free for what makes room, as deleting writes to the database too: a share of the disk within bounds, which
+ * yield on a very small one. */
+#define ROOM_SHARE 32
+#define ROOM_LEAST (UINT64_C(8) << 20)
 #define ROOM_MOST (UINT64_C(32) << 20)
+#define ROOM_SMALL 4
+#define ROOM_ROW 16384   /* what may go into a row, */
+#define ROOM_ROWS 262144 /* when this much is free among them */
 
 struct learning {
     struct view *view;
@@ -304,15 +309,28 @@ int view_sync(struct view *v)
     return d ? commit_sync(delta_commit(d)) : 0;
 }
 
+/* What was small and is deleted leaves room in the database, not on the disk. */
+static bool has_room_in_rows(struct view *v, uint64_t size)
+{
+    struct delta *d = atomic_load(&v->delta);
+    uint64_t bytes;
+
+    return d && size <= ROOM_ROW && delta_free_bytes(d, &bytes) == 0 && bytes >= ROOM_ROWS + size;
+}
+
 int view_check_room(struct view *v, uint64_t size)
 {
     struct statvfs st;
-    uint64_t reserve;
+    uint64_t disk, reserve;
 
     if (fstatvfs(v->shared->nodes_fd, &st) < 0) return -errno;
-    reserve = (uint64_t)st.f_blocks * st.f_frsize / ROOM_SHARE;
+    disk = (uint64_t)st.f_blocks * st.f_frsize;
+    reserve = disk / ROOM_SHARE;
+    if (reserve < ROOM_LEAST) reserve = ROOM_LEAST;
     if (reserve > ROOM_MOST) reserve = ROOM_MOST;
-    return (uint64_t)st.f_bavail * st.f_frsize < reserve + size ? -ENOSPC : 0;
+    if (reserve > disk / ROOM_SMALL) reserve = disk / ROOM_SMALL;
+    if ((uint64_t)st.f_bavail * st.f_frsize >= reserve + size) return 0;
+    return has_room_in_rows(v, size) ? 0 : -ENOSPC;
 }
 
 static int open_object(void *data, uint64_t object)

@@ -667,21 +667,21 @@ static void test_fresh_objects(void **state)
     struct delta *d = begin(state, "fresh");
     uint64_t ino = 0;
 
-    assert_int_equal(delta_next_fresh(d, 0, &ino), 0);
-    assert_int_equal(delta_add_fresh(d, 7), 0);
-    assert_int_equal(delta_add_fresh(d, 7), 0);
-    assert_int_equal(delta_add_fresh(d, 5), 0);
-    assert_int_equal(delta_next_fresh(d, 0, &ino), 1);
+    assert_int_equal(delta_next_fresh(d, 0, &ino, &(uint64_t){0}), 0);
+    assert_int_equal(delta_add_fresh(d, 7, 0), 0);
+    assert_int_equal(delta_add_fresh(d, 7, 0), 0);
+    assert_int_equal(delta_add_fresh(d, 5, 0), 0);
+    assert_int_equal(delta_next_fresh(d, 0, &ino, &(uint64_t){0}), 1);
     assert_int_equal(ino, 5);
-    assert_int_equal(delta_next_fresh(d, ino, &ino), 1);
+    assert_int_equal(delta_next_fresh(d, ino, &ino, &(uint64_t){0}), 1);
     assert_int_equal(ino, 7);
-    assert_int_equal(delta_next_fresh(d, ino, &ino), 0);
+    assert_int_equal(delta_next_fresh(d, ino, &ino, &(uint64_t){0}), 0);
     /* Settled once names are on the disk. */
     commit_adds_object(delta_commit(d));
     end(d, 0);
     assert_int_equal(commit_sync(delta_commit(d)), 0);
     assert_int_equal(commit_begin(delta_commit(d)), 0);
-    assert_int_equal(delta_next_fresh(d, 0, &ino), 0);
+    assert_int_equal(delta_next_fresh(d, 0, &ino, &(uint64_t){0}), 0);
     finish(d);
 }
 
