@@ -10,14 +10,14 @@
 #include "db.h"
 #include "io.h"
 #include "log.h"
+#include "object.h"
 
 /* A WAL of this many pages (4 MiB) is moved into the database; the file stays that long and is used again. */
 #define CHECKPOINT_PAGES 1000
 
 struct commit_batch {
     int references; /* guarded by commit.state_lock */
-    int error;      /* set once, before `written` */
-    bool written;   /* or given up: see error */
+    int error;      /* set when the batch is closed */
     uint64_t sequence;
 };
 
@@ -48,7 +48,7 @@ struct commit {
     pthread_mutex_t state_lock; /* guards the fields below and the batches' references; taken last */
     pthread_cond_t changed;
     bool leading;               /* somebody is making batches durable */
-    uint64_t written, durable;  /* sequence up to which batches are */
+    uint64_t durable;           /* sequence up to which batches are */
     int broken;                 /* -EIO once an fsync failed */
 };
 
@@ -99,11 +99,6 @@ static struct object_list object_list_take(struct object_list *list)
 
     *list = (struct object_list){0};
     return taken;
-}
-
-static void object_name(char name[24], uint64_t id)
-{
-    snprintf(name, 24, "%llu", (unsigned long long)id);
 }
 
 int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const char *name, commit_settle_fn settle,
@@ -179,8 +174,6 @@ static void batch_close(struct commit *c, int error)
     c->batch = NULL;
     pthread_mutex_lock(&c->state_lock);
     batch->error = error;
-    batch->written = true;
-    c->written = batch->sequence;
     pthread_mutex_unlock(&c->state_lock);
     batch_unref(c, batch);
 }
@@ -310,15 +303,11 @@ int commit_object(int object_fd, bool metadata)
 static int sync_objects(struct commit *c, struct object_list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
-        char name[24];
+        _cleanup_close_ int fd = object_open(c->objects_fd, list->ids[i], O_RDONLY);
         int r;
 
-        object_name(name, list->ids[i]);
-        _cleanup_close_ int fd = openat(c->objects_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0) {
-            if (errno == ENOENT) continue;
-            return -errno;
-        }
+        if (fd == -ENOENT) continue;
+        if (fd < 0) return fd;
         r = commit_object(fd, false);
         if (r < 0) return r;
     }
@@ -368,11 +357,11 @@ static int settle(struct commit *c)
 static void unlink_objects(struct commit *c, struct object_list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
-        char name[24];
+        int r = object_unlink(c->objects_fd, list->ids[i]);
 
-        object_name(name, list->ids[i]);
-        if (unlinkat(c->objects_fd, name, 0) < 0 && errno != ENOENT)
-            log_warning("%s: object %s could not be removed: %s", c->name, name, log_reason(errno));
+        if (r < 0 && r != -ENOENT)
+            log_warning("%s: object %llu could not be removed: %s", c->name, (unsigned long long)list->ids[i],
+                        log_reason(r));
     }
 }
 

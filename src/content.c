@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +10,7 @@
 #include "fdcache.h"
 #include "io.h"
 #include "log.h"
+#include "object.h"
 
 #define SECTOR 512
 
@@ -95,25 +95,16 @@ static int store(struct view *v, struct delta *d, struct inode *now, struct chan
 static int create_object(struct view *v, uint64_t *ret_object)
 {
     struct delta *d;
-    char name[24];
-    int fd, r = view_begin(v, &d);
+    int r = view_begin(v, &d);
 
     if (r == 0) r = view_end(v, d, delta_new_ino(d, ret_object), VIEW_LAZY);
-    if (r < 0) return r;
-    snprintf(name, sizeof(name), "%llu", (unsigned long long)*ret_object);
-    fd = openat(delta_objects_fd(d), name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) return -errno;
-    close(fd);
-    return 0;
+    return r < 0 ? r : object_create(delta_objects_fd(d), *ret_object);
 }
 
 static void remove_object(struct view *v, uint64_t object)
 {
-    char name[24];
-
-    snprintf(name, sizeof(name), "%llu", (unsigned long long)object);
     fdcache_drop(v->shared->files, v, object);
-    unlinkat(delta_objects_fd(atomic_load(&v->delta)), name, 0);
+    object_unlink(delta_objects_fd(atomic_load(&v->delta)), object);
 }
 
 /* Gives the file an object that no row speaks of yet. What was in its row stays there, as a chunk: see store_in_object(). */
@@ -290,6 +281,13 @@ static int write_small(struct view *v, struct inode *inode, const void *buffer, 
     return write_row(v, inode, row, NULL, VIEW_CONTENTS);
 }
 
+static int write_bytes(struct view *v, struct inode *inode, const void *buffer, size_t size, uint64_t offset)
+{
+    bool small = fits_row(inode, max(inode->row.size, offset + size));
+
+    return (small ? write_small : write_to_object)(v, inode, buffer, size, offset);
+}
+
 int content_write(struct view *v, uint64_t ino, const void *buffer, size_t size, uint64_t offset)
 {
     struct inode inode;
@@ -301,11 +299,7 @@ int content_write(struct view *v, uint64_t ino, const void *buffer, size_t size,
     if (r < 0) return r;
     view_lock_contents(v, ino, true);
     r = get(v, ino, &inode);
-    if (r == 0) {
-        bool small = fits_row(&inode, max(inode.row.size, offset + size));
-
-        r = (small ? write_small : write_to_object)(v, &inode, buffer, size, offset);
-    }
+    if (r == 0) r = write_bytes(v, &inode, buffer, size, offset);
     view_unlock_contents(v, ino);
     return r;
 }
@@ -401,8 +395,7 @@ static int write_zeros(struct view *v, struct inode *inode, uint64_t start, uint
     while (r == 0 && start < end) {
         size_t size = min(end - start, CONTENT_PAGE);
 
-        r = (fits_row(inode, max(inode->row.size, start + size)) ? write_small : write_to_object)(v, inode, zeros, size,
-                                                                                                 start);
+        r = write_bytes(v, inode, zeros, size, start);
         start += size;
     }
     return r;
@@ -554,16 +547,12 @@ int content_sync(struct view *v, uint64_t ino, bool data_only)
     return r < 0 ? r : view_sync(v);
 }
 
-static int object_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks)
+/* A damaged file can still be looked at, and deleted: no blocks then. */
+static blkcnt_t object_blocks(struct view *v, uint64_t object)
 {
-    char name[24];
     struct stat st;
 
-    snprintf(name, sizeof(name), "%llu", (unsigned long long)inode->row.object);
-    if (fstatat(delta_objects_fd(atomic_load(&v->delta)), name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        *ret_blocks = 0; /* a damaged file can still be looked at, and deleted */
-    else *ret_blocks = st.st_blocks;
-    return 0;
+    return object_stat(delta_objects_fd(atomic_load(&v->delta)), object, &st) < 0 ? 0 : st.st_blocks;
 }
 
 int content_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks)
@@ -576,8 +565,8 @@ int content_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_bloc
     else if (S_ISDIR(row->mode)) own = CONTENT_PAGE / SECTOR;
     else if (S_ISREG(row->mode)) {
         if (row->object == DELTA_IN_ROW) own = (row->size + SECTOR - 1) / SECTOR;
-        if (row->object > 0) r = object_blocks(v, inode, &own);
-        if (r == 0 && row->chunked) r = chunk_blocks(v, inode, &shared);
+        if (row->object > 0) own = object_blocks(v, row->object);
+        if (row->chunked) r = chunk_blocks(v, inode, &shared);
     }
     *ret_blocks = own + shared;
     return r;

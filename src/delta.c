@@ -92,7 +92,7 @@ struct delta {
     int objects_fd;
     uint32_t image_count;
     uint64_t image_base, shift;
-    uint64_t next_ino, reserved; /* reserved: what view.next_ino says */
+    _Atomic uint64_t next_ino, reserved; /* reserved: what view.next_ino says. Changed under the lock, read without */
     db_stmt *statements[STATEMENTS]; /* prepared when first used */
 };
 
@@ -259,15 +259,11 @@ static int write_reservation(struct delta *d, uint64_t next)
 /* In a transaction of its own, durable before the first of the numbers is used. */
 int delta_reserve(struct delta *d)
 {
+    uint64_t next = d->reserved + INO_STEP;
     struct commit_batch *batch;
-    uint64_t next;
     int r;
 
-    commit_lock(d->commit);
-    next = d->reserved + INO_STEP;
-    bool enough = d->next_ino + INO_LEAST <= d->reserved;
-    commit_unlock(d->commit);
-    if (enough) return 0;
+    if (d->next_ino + INO_LEAST <= d->reserved) return 0;
     r = commit_begin(d->commit);
     if (r < 0) return r;
     r = commit_end(d->commit, write_reservation(d, next), &batch);

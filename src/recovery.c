@@ -2,25 +2,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
+#include "content.h"
 #include "delta.h"
 #include "io.h"
 #include "log.h"
+#include "object.h"
 
-#define PAGE 4096 /* what content.h writes at once */
-
-/* The object, -1 when the inode has none or it never reached the disk, or negative errno. */
+/* The object, negative when the inode has none or it never reached the disk, or negative errno. */
 static int open_object(struct delta *d, const struct delta_inode *inode, int *ret_fd)
 {
-    char name[24];
-
-    *ret_fd = -1;
-    if (inode->object <= 0) return 0;
-    snprintf(name, sizeof(name), "%llu", (unsigned long long)inode->object);
-    *ret_fd = openat(delta_objects_fd(d), name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    return *ret_fd < 0 && errno != ENOENT ? -errno : 0;
+    *ret_fd = inode->object > 0 ? object_open(delta_objects_fd(d), inode->object, O_RDWR) : -ENOENT;
+    return *ret_fd < 0 && *ret_fd != -ENOENT ? *ret_fd : 0;
 }
 
 /* The first hole in [start, end): 1 and its ends; 0: none. Without an object all is hole. On a file system of smaller
@@ -34,8 +28,8 @@ static int find_hole(int fd, off_t start, off_t end, struct delta_chunk *hole)
     if (from >= end) return 0;
     to = fd < 0 ? end : lseek(fd, from, SEEK_DATA);
     if (to < 0 && errno != ENXIO) return -errno;
-    hole->start = from & ~(off_t)(PAGE - 1);
-    hole->end = to < 0 || to > end ? end : (to + PAGE - 1) & ~(off_t)(PAGE - 1);
+    hole->start = from & ~(off_t)(CONTENT_PAGE - 1);
+    hole->end = to < 0 || to > end ? end : (to + CONTENT_PAGE - 1) & ~(off_t)(CONTENT_PAGE - 1);
     if (hole->end > (uint64_t)end) hole->end = end;
     return 1;
 }
@@ -43,7 +37,7 @@ static int find_hole(int fd, off_t start, off_t end, struct delta_chunk *hole)
 /* A chunk that ends inside a page was the end of the file: of a page that is missing, what was behind it goes too. */
 static int clear_behind(int fd, uint64_t end)
 {
-    uint64_t length = -end & (PAGE - 1);
+    uint64_t length = -end & (CONTENT_PAGE - 1);
 
     if (fd < 0 || length == 0) return 0;
     return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, end, length) < 0 ? -errno : 0;

@@ -732,20 +732,3 @@ void tree_tick(struct tree *t, int64_t commit_age, const struct tree_changes *ch
         if (gone) end_view(node);
     }
 }
-
-int tree_sync(struct tree *t)
-{
-    uint32_t count = table_room(t);
-    int result = 0;
-
-    for (uint32_t i = 0; i < count; i++) {
-        bool gone;
-        struct tree_node *node = hold_any(t, i, &gone);
-        struct view *view = node ? atomic_load(&node->view) : NULL;
-        int r = view ? view_sync(view) : 0;
-
-        if (r < 0) result = r;
-        if (node) atomic_fetch_sub(&node->users, 1);
-    }
-    return result;
-}

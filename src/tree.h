@@ -73,6 +73,3 @@ struct tree_changes {
     void *data;
 };
 void tree_tick(struct tree *tree, int64_t commit_age, const struct tree_changes *changes);
-
-/* Makes everything executed durable, all nodes. */
-int tree_sync(struct tree *tree);

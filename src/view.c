@@ -1,16 +1,17 @@
 #include "view.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "commit.h"
+#include "content.h"
 #include "fdcache.h"
 #include "io.h"
 #include "log.h"
+#include "object.h"
 #include "recovery.h"
 
 /* Kept free for what makes room, as deleting writes to the database too: a share of the disk within bounds, which
@@ -19,8 +20,7 @@
 #define ROOM_LEAST (UINT64_C(8) << 20)
 #define ROOM_MOST (UINT64_C(32) << 20)
 #define ROOM_SMALL 4
-#define ROOM_ROW 16384   /* what may go into a row, */
-#define ROOM_ROWS 262144 /* when this much is free among them */
+#define ROOM_ROWS 262144 /* free among the rows, for what may go into one */
 
 struct learning {
     struct view *view;
@@ -111,7 +111,10 @@ int view_open(struct view **ret_view, const struct view_shared *shared, uint32_t
     struct view *v = view_new(shared, number, serial, image);
     int r;
 
-    if (!v || !v->serial) return -ENOMEM;
+    if (!v || !v->serial) {
+        view_close(v);
+        return -ENOMEM;
+    }
     r = attach(v, NULL);
     if (r < 0 && r != -ENOENT) {
         log_error("node %s: its changes cannot be opened: %s", serial, log_reason(r));
@@ -315,7 +318,7 @@ static bool has_room_in_rows(struct view *v, uint64_t size)
     struct delta *d = atomic_load(&v->delta);
     uint64_t bytes;
 
-    return d && size <= ROOM_ROW && delta_free_bytes(d, &bytes) == 0 && bytes >= ROOM_ROWS + size;
+    return d && size <= CONTENT_ROW_MAX && delta_free_bytes(d, &bytes) == 0 && bytes >= ROOM_ROWS + size;
 }
 
 int view_check_room(struct view *v, uint64_t size)
@@ -336,12 +339,8 @@ int view_check_room(struct view *v, uint64_t size)
 static int open_object(void *data, uint64_t object)
 {
     struct view *v = data;
-    char name[24];
-    int fd;
 
-    snprintf(name, sizeof(name), "%llu", (unsigned long long)object);
-    fd = openat(delta_objects_fd(atomic_load(&v->delta)), name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    return object_open(delta_objects_fd(atomic_load(&v->delta)), object, O_RDWR);
 }
 
 int view_open_object(struct view *v, uint64_t object, struct fdcache_entry **ret_entry)

@@ -9,7 +9,7 @@ shopt -s nullglob
 
 # The layers from the ground up: a file includes its own layer and those below. Every file of src/ is in one of them.
 layers=(
-    "log io longpath listing linkmap inomap identity fdcache progress table disk_xattrs"
+    "log io longpath listing linkmap inomap identity fdcache object progress table disk_xattrs"
     "db schema"
     "catalog store commit delta image image_*"
     "view dirent inode acl xattr names content chunk recovery"

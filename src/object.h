@@ -1,0 +1,16 @@
+/* object: the files objects/<id> of one node, each large contents of one of its inodes, by number.
+ *
+ * `objects_fd` is the directory, delta_objects_fd(). Symlinks are never followed. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/stat.h>
+
+/* A descriptor, or negative errno; flags of open(2). */
+int object_open(int objects_fd, uint64_t id, int flags);
+
+/* An empty one; -EEXIST. */
+int object_create(int objects_fd, uint64_t id);
+
+int object_unlink(int objects_fd, uint64_t id);
+int object_stat(int objects_fd, uint64_t id, struct stat *ret_stat);
