@@ -24,6 +24,7 @@ static struct {
     char directory[512];
     char mountpoint[600];
     pid_t daemon; /* 0: none */
+    int seconds;  /* that the test may take */
 } here;
 
 /* ---- directory, watchdog ---- */
@@ -34,10 +35,10 @@ static void remove_directory(void)
 }
 
 /* Begun before the private namespace: sees the plain directory, and what the mounts held is gone with them. */
-static void watch(int test, int seconds)
+static void watch(int test)
 {
     struct pollfd wait = {.fd = test, .events = POLLIN};
-    if (poll(&wait, 1, seconds * 1000) == 0) {
+    if (poll(&wait, 1, here.seconds * 1000) == 0) {
         pidfd_send_signal(test, SIGKILL, NULL, 0);
         poll(&wait, 1, 10000);
     }
@@ -47,32 +48,14 @@ static void watch(int test, int seconds)
     }
 }
 
-static void start_watchdog(int seconds)
-{
-    int self = must(pidfd_open(getpid(), 0));
-    fflush(NULL);
-    pid_t pid = must(fork());
-    if (pid == 0) {
-        setsid();
-        if (fork() != 0) _exit(0);
-        signal(SIGTERM, SIG_IGN);
-        signal(SIGINT, SIG_IGN);
-        int null = open("/dev/null", O_RDWR);
-        for (int fd = 0; fd < 3; fd++) dup2(null, fd);
-        if (chdir("/") == 0) watch(self, seconds);
-        _exit(0);
-    }
-    must(waitpid(pid, NULL, 0));
-    close(self);
-}
-
 void fault_store_begin(int seconds)
 {
     const char *parent = getenv("TMPDIR");
     umask(0022);
     snprintf(here.directory, sizeof(here.directory), "%s/coppice-fault-XXXXXX", parent ? parent : "/tmp");
     must_hold(mkdtemp(here.directory), "%s: %s", here.directory, strerror(errno));
-    start_watchdog(seconds);
+    here.seconds = seconds;
+    harness_start_watchdog(watch);
     must(unshare(CLONE_NEWNS));
     must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
     snprintf(here.mountpoint, sizeof(here.mountpoint), "%s/mnt", here.directory);

@@ -351,9 +351,7 @@ static void watch(int parent_fd)
     take_down_hard();
 }
 
-/* Adopted by init and without the test's descriptors, so that whoever kills the test's process tree or waits for its
- * output to close does not meet it. */
-static void start_watchdog(void)
+void harness_start_watchdog(void (*watch_over)(int test))
 {
     int self = must(pidfd_open(getpid(), 0));
     fflush(NULL);
@@ -365,7 +363,7 @@ static void start_watchdog(void)
         signal(SIGINT, SIG_IGN);
         int null = open("/dev/null", O_RDWR);
         for (int fd = 0; fd < 3; fd++) dup2(null, fd);
-        if (chdir("/") == 0) watch(self);
+        if (chdir("/") == 0) watch_over(self);
         _exit(0);
     }
     must(waitpid(pid, NULL, 0));
@@ -420,7 +418,7 @@ void harness_start(const struct harness_options *options)
     harness.owner = getpid();
     harness.mount_options = options ? options->mount_options : NULL;
     make_directory();
-    start_watchdog();
+    harness_start_watchdog(watch);
     make_image(harness.source, options);
     if (harness.is_local)
         start_local(options);

@@ -58,6 +58,10 @@ pid_t harness_daemon_pid(void);
 /* Writes back and forgets what the kernel caches: pages, names, inodes. */
 void harness_drop_caches(void);
 
+/* A process that runs watch_over(pidfd of this test): adopted by init and without the test's descriptors, so that whoever
+ * kills the test's process tree or waits for its output to close does not meet it. */
+void harness_start_watchdog(void (*watch_over)(int test));
+
 /* Runs a program and waits at most 60 s: its exit status, 128 + signal when one ended it. What it wrote to standard
  * output and error comes in *ret_output when that is not NULL; caller frees. The list of arguments ends with NULL. */
 int harness_run(char **ret_output, const char *program, ...) __attribute__((sentinel));
