@@ -1,9 +1,11 @@
 #include "chunk.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "commit.h"
 #include "content.h"
 #include "fdcache.h"
 #include "io.h"
@@ -17,10 +19,11 @@ static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 /* A run of bytes with one source. */
 struct piece {
     uint64_t start, end;
-    enum { PIECE_OWN, PIECE_IMAGE, PIECE_ROW } kind; /* own: the object, or zeros without one */
+    /* own: the object, or zeros without one; rest: of the page in which a chunk ends */
+    enum { PIECE_OWN, PIECE_IMAGE, PIECE_ROW, PIECE_REST } kind;
 };
 
-/* Part of a file's map: chunks in order, of which the first ends after the offset asked for. */
+/* Part of a file's map: chunks in order, of which the first ends in the page of the offset asked for, or later. */
 struct map {
     struct delta_chunk chunks[MAP_CHUNKS];
     size_t count, next;
@@ -40,6 +43,7 @@ static int map_load(struct view *v, const struct inode *inode, uint64_t offset, 
         return 0;
     }
     d = view_lock(v);
+    offset = content_page_start(offset);
     while (map->count < MAP_CHUNKS) {
         struct delta_chunk *c = &map->chunks[map->count];
 
@@ -59,7 +63,7 @@ static int map_piece(struct view *v, const struct inode *inode, struct map *map,
 {
     const struct delta_chunk *c;
 
-    while (map->next < map->count && map->chunks[map->next].end <= offset) map->next++;
+    while (map->next < map->count && content_page_end(map->chunks[map->next].end) <= offset) map->next++;
     if (map->next == map->count && map->more) {
         int r = map_load(v, inode, offset, map);
 
@@ -69,6 +73,7 @@ static int map_piece(struct view *v, const struct inode *inode, struct map *map,
     if (map->next == map->count) return 0;
     c = &map->chunks[map->next];
     if (c->start > offset) ret->end = min(end, c->start);
+    else if (c->end <= offset) *ret = (struct piece){offset, min(end, content_page_end(c->end)), PIECE_REST};
     else *ret = (struct piece){offset, min(end, c->end), c->source == DELTA_SOURCE_ROW ? PIECE_ROW : PIECE_IMAGE};
     return 0;
 }
@@ -121,10 +126,19 @@ static int read_row(struct view *v, const struct inode *inode, char *buffer, siz
     return 0;
 }
 
+static int read_rest(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
+{
+    (void)v;
+    (void)inode;
+    (void)offset;
+    memset(buffer, 0, size);
+    return 0;
+}
+
 int chunk_gather(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
 {
     static int (*const read[])(struct view *, const struct inode *, char *, size_t, uint64_t) = {
-        [PIECE_OWN] = read_own, [PIECE_IMAGE] = read_image, [PIECE_ROW] = read_row};
+        [PIECE_OWN] = read_own, [PIECE_IMAGE] = read_image, [PIECE_ROW] = read_row, [PIECE_REST] = read_rest};
     uint64_t end = offset + size;
     struct map map;
     int r;
@@ -160,7 +174,8 @@ static off_t seek_piece(struct view *v, const struct inode *inode, const struct 
     int fd;
 
     if (p->kind == PIECE_ROW) return whence == SEEK_DATA ? p->start : p->end;
-    if (p->kind == PIECE_OWN && inode->row.object <= 0) return whence == SEEK_HOLE ? p->start : p->end;
+    if (p->kind == PIECE_REST || (p->kind == PIECE_OWN && inode->row.object <= 0))
+        return whence == SEEK_HOLE ? p->start : p->end;
     fd = p->kind == PIECE_IMAGE ? view_open_image_file(v, inode->row.image_ino, &entry)
                                 : view_open_object(v, inode->row.object, &entry);
     if (fd < 0) return fd;
@@ -192,6 +207,33 @@ off_t chunk_seek(struct view *v, const struct inode *inode, uint64_t offset, int
     return whence == SEEK_HOLE ? (off_t)end : -ENXIO;
 }
 
+/* 1: there was something in [start, end), whole pages: a part of one would only be filled with zeros. */
+static int punch_data(int fd, uint64_t start, uint64_t end)
+{
+    off_t found = seek_in(fd, start, end, SEEK_DATA);
+
+    if (found < 0 || found == (off_t)end) return found < 0 ? found : 0;
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, end - start) < 0 ? -errno : 1;
+}
+
+int chunk_clear_beneath(struct view *v, const struct inode *inode, int fd, uint64_t start, uint64_t end)
+{
+    struct map map;
+    bool found = false;
+    int r = map_load(v, inode, start, &map);
+
+    while (r >= 0 && start < end) {
+        struct piece p;
+
+        r = map_piece(v, inode, &map, start, end, &p);
+        if (r == 0 && p.kind != PIECE_OWN) r = punch_data(fd, p.start, p.end = content_page_end(p.end));
+        found |= r > 0;
+        start = p.end;
+    }
+    if (r < 0 || !found) return r < 0 ? r : 0;
+    return commit_object(fd, true);
+}
+
 /* Bytes that chunks of the source show in this part of the map. */
 static uint64_t shown(const struct map *map, uint64_t source)
 {
@@ -212,7 +254,7 @@ int chunk_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks
         image += shown(&map, DELTA_SOURCE_IMAGE);
         row += shown(&map, DELTA_SOURCE_ROW);
         if (!map.more) break;
-        r = map_load(v, inode, map.chunks[map.count - 1].end, &map);
+        r = map_load(v, inode, content_page_end(map.chunks[map.count - 1].end), &map);
     }
     *ret_blocks = (row + SECTOR - 1) / SECTOR;
     if (image && image_inode(v->image, inode->row.image_ino)) /* the image's file may have holes */

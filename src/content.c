@@ -16,8 +16,6 @@
 
 static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t max(uint64_t a, uint64_t b) { return a > b ? a : b; }
-static uint64_t page_start(uint64_t offset) { return offset & ~(uint64_t)(CONTENT_PAGE - 1); }
-static uint64_t page_end(uint64_t offset) { return page_start(offset + CONTENT_PAGE - 1); }
 
 static int get(struct view *v, uint64_t ino, struct inode *inode)
 {
@@ -148,7 +146,7 @@ static int store_in_object(struct view *v, struct delta *d, struct inode *now, c
 static int write_page(struct view *v, const struct inode *inode, int fd, const char *buffer, size_t size, uint64_t offset)
 {
     char page[CONTENT_PAGE] = {0};
-    uint64_t start = page_start(offset);
+    uint64_t start = content_page_start(offset);
     uint64_t have = inode->row.size > start ? min(inode->row.size - start, CONTENT_PAGE) : 0;
     int r = have ? chunk_gather(v, inode, page, have, start) : 0;
 
@@ -163,8 +161,8 @@ static int write_pages(struct view *v, const struct inode *inode, int fd, const 
     int r = 0;
 
     while (r == 0 && offset < end) {
-        bool whole = offset == page_start(offset) && end - offset >= CONTENT_PAGE;
-        size_t n = whole ? page_start(end) - offset : min(page_end(offset + 1), end) - offset;
+        bool whole = offset == content_page_start(offset) && end - offset >= CONTENT_PAGE;
+        size_t n = whole ? content_page_start(end) - offset : min(content_page_end(offset + 1), end) - offset;
 
         r = whole ? io_pwrite(fd, buffer, n, offset) : write_page(v, inode, fd, buffer, n, offset);
         buffer += n;
@@ -174,19 +172,13 @@ static int write_pages(struct view *v, const struct inode *inode, int fd, const 
 }
 
 /* Nothing may show up between the old end of the file and what is written behind it; nor after a power cut. */
-static int trim_object(struct view *v, const struct inode *inode, int fd, uint64_t size)
+static int trim_object(int fd, uint64_t size)
 {
-    struct delta *d;
     struct stat st;
-    int r;
 
     if (fstat(fd, &st) < 0) return -errno;
     if ((uint64_t)st.st_size <= size) return 0;
-    if (ftruncate(fd, size) < 0) return -errno;
-    d = view_lock(v);
-    r = commit_needs_object(delta_commit(d), inode->row.object);
-    view_unlock(d);
-    return r;
+    return ftruncate(fd, size) < 0 ? -errno : commit_object(fd, true);
 }
 
 static int write_object(struct view *v, const struct inode *inode, const struct inode *before, const void *buffer, size_t size,
@@ -197,9 +189,11 @@ static int write_object(struct view *v, const struct inode *inode, const struct 
     int r = 0;
 
     if (fd < 0) return fd;
-    if (offset + size > inode->row.size) r = trim_object(v, inode, fd, inode->row.size);
+    if (offset + size > inode->row.size) r = trim_object(fd, inode->row.size);
     /* What the old contents' range has of its own is then told by holes, not by where the object ends. */
-    if (r == 0 && inode->row.object != before->row.object && ftruncate(fd, before->row.size) < 0) r = -errno;
+    if (r == 0 && inode->row.object != before->row.object) r = ftruncate(fd, before->row.size) < 0 ? -errno : 0;
+    else if (r == 0 && inode->row.chunked)
+        r = chunk_clear_beneath(v, before, fd, content_page_start(offset), content_page_end(offset + size));
     if (r == 0) r = (inode->row.chunked ? write_pages(v, before, fd, buffer, size, offset) : io_pwrite(fd, buffer, size, offset));
     fdcache_put(v->shared->files, entry);
     return r;
@@ -230,7 +224,8 @@ static int finish_in_object(struct view *v, struct inode *now, const struct inod
 
 static int write_to_object(struct view *v, struct inode *inode, const void *buffer, size_t size, uint64_t offset)
 {
-    struct change change = {.cut = CUT_SUPERSEDED, .start = page_start(offset), .end = page_end(offset + size)};
+    struct change change = {
+        .cut = CUT_SUPERSEDED, .start = content_page_start(offset), .end = content_page_end(offset + size)};
     struct inode before = *inode;
     int r = 0;
 
@@ -343,7 +338,7 @@ static int resize_object(struct view *v, const struct inode *inode, uint64_t siz
 
     if (inode->row.object <= 0) return 0;
     if (fd < 0) return fd;
-    r = trim_object(v, inode, fd, size);
+    r = trim_object(fd, size);
     fdcache_put(v->shared->files, entry);
     return r;
 }
@@ -409,7 +404,8 @@ static int punch_object(struct view *v, const struct inode *inode, uint64_t star
     if (inode->row.object <= 0) return 0;
     fd = view_open_object(v, inode->row.object, &entry);
     if (fd < 0) return fd;
-    r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, end - start) < 0 ? -errno : 0;
+    r = inode->row.chunked ? chunk_clear_beneath(v, inode, fd, start, end) : 0;
+    if (r == 0) r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, end - start) < 0 ? -errno : 0;
     fdcache_put(v->shared->files, entry);
     return r;
 }
@@ -428,11 +424,11 @@ static int punch_pages(struct view *v, struct inode *inode, uint64_t start, uint
 /* Within the file. */
 static int zero(struct view *v, struct inode *inode, uint64_t start, uint64_t end)
 {
-    uint64_t first = page_end(start), last;
+    uint64_t first = content_page_end(start), last;
     int r;
 
     end = min(end, inode->row.size);
-    last = end == inode->row.size ? page_end(end) : page_start(end);
+    last = end == inode->row.size ? content_page_end(end) : content_page_start(end);
     if (start >= end) return 0;
     if (fits_row(inode, inode->row.size) || first >= last) return write_zeros(v, inode, start, end);
     r = write_zeros(v, inode, start, first);

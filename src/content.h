@@ -16,6 +16,9 @@
 #define CONTENT_PAGE 4096
 #define CONTENT_MAX ((UINT64_C(1) << 44) - CONTENT_PAGE) /* largest file, as ext4 with blocks of 4 KiB */
 
+static inline uint64_t content_page_start(uint64_t offset) { return offset & ~(uint64_t)(CONTENT_PAGE - 1); }
+static inline uint64_t content_page_end(uint64_t offset) { return content_page_start(offset + CONTENT_PAGE - 1); }
+
 /* The number of bytes read: less than asked for only at the end of the file. -EIO: something is missing beneath. */
 ssize_t content_read(struct view *view, uint64_t ino, void *buffer, size_t size, uint64_t offset);
 

@@ -34,15 +34,6 @@ static int find_hole(int fd, off_t start, off_t end, struct delta_chunk *hole)
     return 1;
 }
 
-/* A chunk that ends inside a page was the end of the file: of a page that is missing, what was behind it goes too. */
-static int clear_behind(int fd, uint64_t end)
-{
-    uint64_t length = -end & (CONTENT_PAGE - 1);
-
-    if (fd < 0 || length == 0) return 0;
-    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, end, length) < 0 ? -errno : 0;
-}
-
 static int restore_holes(struct delta *d, int fd, const struct delta_undo *u, uint64_t *ret_bytes)
 {
     struct delta_chunk hole = {.end = u->chunk.start, .source = u->chunk.source};
@@ -50,7 +41,6 @@ static int restore_holes(struct delta *d, int fd, const struct delta_undo *u, ui
 
     while ((r = find_hole(fd, hole.end, u->chunk.end, &hole)) > 0) {
         r = delta_restore_chunk(d, u->ino, &hole);
-        if (r == 0 && hole.end == u->chunk.end) r = clear_behind(fd, hole.end);
         if (r < 0) break;
         *ret_bytes += hole.end - hole.start;
     }
@@ -70,7 +60,7 @@ static int restore(struct delta *d, const struct delta_undo *u, uint64_t *ret_by
     if (r < 0) return r;
     inode.chunked |= *ret_bytes > before;
     r = delta_set_inode(d, &inode);
-    return r == 0 && fd >= 0 ? commit_needs_object(delta_commit(d), inode.object) : r;
+    return r == 0 && fd >= 0 ? commit_needs_object(delta_commit(d), inode.object) : r; /* the pages that are there */
 }
 
 static int restore_all(struct delta *d)

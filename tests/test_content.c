@@ -3,8 +3,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "content.h"
@@ -415,6 +417,76 @@ static void test_leftovers_behind_the_end_never_show(void **state)
     view_fixture_close(f);
 }
 
+/* As a power cut that took the rows of a write and not its bytes leaves the only object. */
+static void write_into_object(struct view_fixture *f, uint64_t page, int count)
+{
+    char output[256];
+
+    assert_int_equal(count_objects(f), 1);
+    assert_int_equal(scratch_run(output, sizeof(output),
+                                 "yes | dd of=$(echo %s/*) bs=4096 iflag=fullblock conv=notrunc status=none count=%d seek=%llu",
+                                 view_fixture_path(f, "objects"), count, (unsigned long long)page), 0);
+}
+
+static void assert_zeros_from(struct view *v, uint64_t ino, uint64_t start, uint64_t end)
+{
+    assert_int_equal(content_read(v, ino, buffer, end - start, start), end - start);
+    for (uint64_t i = 0; i < end - start; i++) assert_int_equal(buffer[i], 0);
+}
+
+static void test_a_page_is_a_chunks_or_the_objects(void **state)
+{
+    enum { END = 300000, PAGE = END - END % CONTENT_PAGE, LONGER = PAGE + 3 * CONTENT_PAGE };
+    struct view_fixture *f = *state;
+    struct view *v = view_fixture_open(f, "pages");
+    uint64_t ino = view_fixture_find(v, "sizes/300000");
+
+    assert_int_equal(content_write(v, ino, "x", 1, 0), 0);
+    assert_int_equal(content_truncate(v, ino, LONGER, NULL), 0);
+    write_into_object(f, END / CONTENT_PAGE, 1);
+    assert_contents(v, ino, 300000, PAGE, END - PAGE);
+    assert_zeros_from(v, ino, END, LONGER);
+    assert_int_equal(content_seek(v, ino, END, SEEK_HOLE), END);
+    assert_int_equal(content_write(v, ino, "y", 1, END + 100), 0);
+    assert_contents(v, ino, 300000, PAGE, END - PAGE);
+    assert_zeros_from(v, ino, END, END + 100);
+    assert_int_equal(content_read(v, ino, buffer, 10, END + 100), 10);
+    assert_int_equal(buffer[0], 'y');
+    assert_zeros_from(v, ino, END + 101, LONGER);
+    view_fixture_close(f);
+}
+
+static int write_with_limit(struct view *v, uint64_t ino, size_t size, uint64_t offset, uint64_t limit)
+{
+    struct rlimit before;
+    int r;
+
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){limit, before.rlim_max}), 0);
+    r = content_write(v, ino, buffer, size, offset);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    return r;
+}
+
+/* Recovery would take them for what is written there next; so they are gone also when that fails. */
+static void test_leftovers_beneath_chunks_go_before_a_write(void **state)
+{
+    struct view_fixture *f = *state;
+    struct view *v = view_fixture_open(f, "beneath");
+    uint64_t ino = view_fixture_find(v, "sizes/300000"), before;
+
+    assert_int_equal(content_write(v, ino, "x", 1, 0), 0);
+    write_into_object(f, 10, 60);
+    assert_int_equal(content_sync(v, ino, false), 0);
+    before = bytes_on_disk(f, "objects");
+    assert_contents(v, ino, 300000, CONTENT_PAGE, 300000 - CONTENT_PAGE);
+    assert_true(write_with_limit(v, ino, 8 * CONTENT_PAGE, 60 * CONTENT_PAGE - 1, 50 * CONTENT_PAGE) < 0);
+    assert_int_equal(before - bytes_on_disk(f, "objects"), 9 * CONTENT_PAGE);
+    assert_contents(v, ino, 300000, CONTENT_PAGE, 300000 - CONTENT_PAGE);
+    view_fixture_close(f);
+}
+
 static void test_seek_behind_the_object(void **state)
 {
     struct view *v = view_fixture_open(*state, "seek");
@@ -613,6 +685,8 @@ int main(void)
         cmocka_unit_test(test_punch_in_a_small_image_file),
         cmocka_unit_test(test_many_chunks),
         cmocka_unit_test(test_leftovers_behind_the_end_never_show),
+        cmocka_unit_test(test_a_page_is_a_chunks_or_the_objects),
+        cmocka_unit_test(test_leftovers_beneath_chunks_go_before_a_write),
         cmocka_unit_test(test_seek_behind_the_object),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_missing_object),
