@@ -15,6 +15,7 @@
 #include "io.h"
 #include "log.h"
 #include "store.h"
+#include "watch.h"
 
 #define READY_VARIABLE "COPPICE_READY_FD"
 #define SYNC_AGE 5          /* seconds until what needs no commit of its own is committed all the same */
@@ -31,6 +32,7 @@ struct daemon {
     int ready_fd; /* of the process that waits for the mount; -1: none */
     pthread_t keeper;
     bool has_keeper;
+    struct watch *watch;
     pthread_mutex_t lock; /* guards ending */
     pthread_cond_t wake;
     bool ending;
@@ -141,11 +143,10 @@ static bool wait_tick(struct daemon *d)
 static void *keep_house(void *data)
 {
     struct daemon *d = data;
-    const struct tree_changes changes = fuse_ops_changes(d->session);
     int64_t age = d->options->sync ? SYNC_AGE : d->options->interval;
 
     raise_read_ahead(d->options->mountpoint);
-    while (wait_tick(d)) tree_tick(d->tree, age, &changes);
+    while (wait_tick(d)) tree_tidy(d->tree, age);
     return NULL;
 }
 
@@ -162,6 +163,7 @@ static void stop_keeper(struct daemon *d)
 
 static int serve(struct daemon *d)
 {
+    const struct tree_changes changes = fuse_ops_changes(d->session);
     struct fuse_loop_config *config = fuse_loop_cfg_create();
     int r;
 
@@ -170,6 +172,7 @@ static int serve(struct daemon *d)
     fuse_loop_cfg_set_idle_threads(config, IDLE_THREADS);
     r = -pthread_create(&d->keeper, NULL, keep_house, d);
     d->has_keeper = r == 0;
+    if (r == 0) r = watch_start(&d->watch, d->tree, d->store->path, &changes);
     if (r == 0) {
         r = fuse_session_loop_mt(d->session, config);
         /* The number of the signal that ended it is no failure. */
@@ -188,8 +191,9 @@ static int mount_and_serve(struct daemon *d)
     if (r < 0) log_error("%s: cannot be mounted", d->options->mountpoint);
     if (r == 0) {
         r = serve(d);
-        /* In this order: the keeper may be waiting for an answer that only the end of the connection gives. */
+        /* In this order: the watch may be waiting for an answer that only the end of the connection gives. */
         fuse_session_unmount(d->session);
+        watch_stop(d->watch);
         stop_keeper(d);
     }
     fuse_remove_signal_handlers(d->session);

@@ -61,7 +61,7 @@ static struct tree_file in_same_view(const struct tree_file *file, uint64_t ino)
  * moment. tree_forget() if the answer never gets there. */
 static int fill_entry(fuse_req_t req, const struct tree_file *file, struct fuse_entry_param *e)
 {
-    double timeout = tree_is_lasting(file) ? FOREVER : 0;
+    double timeout = tree_lasts(file) ? FOREVER : 0;
     int r;
 
     *e = (struct fuse_entry_param){
@@ -100,7 +100,7 @@ static void reply_missing(fuse_req_t req, const struct tree_file *dir)
 {
     struct fuse_entry_param e = {.entry_timeout = FOREVER};
 
-    if (tree_is_lasting(dir)) fuse_reply_entry(req, &e);
+    if (dir->kind == TREE_VIEW) fuse_reply_entry(req, &e);
     else reply(req, -ENOENT);
 }
 
@@ -151,7 +151,7 @@ static void reply_attr(fuse_req_t req, const struct tree_file *file)
     int r = tree_stat(tree(req), file, &st);
 
     if (r < 0) reply(req, r);
-    else fuse_reply_attr(req, &st, tree_is_lasting(file) ? FOREVER : 0);
+    else fuse_reply_attr(req, &st, tree_lasts(file) ? FOREVER : 0);
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
@@ -244,6 +244,14 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
     fi->keep_cache = 1;
     if (r < 0) reply(req, r);
     else if (fuse_reply_create(req, &e, fi) < 0) tree_forget(t, e.ino, 1);
+}
+
+/* Opens carry no state: the kernel need not ask again (DESIGN.md, "FUSE"). */
+static void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    (void)nodeid;
+    (void)fi;
+    reply(req, -ENOSYS);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -654,6 +662,8 @@ const struct fuse_lowlevel_ops fuse_ops_table = {
     .mknod = op_mknod,
     .mkdir = op_mkdir,
     .create = op_create,
+    .open = op_open,
+    .opendir = op_open,
     .symlink = op_symlink,
     .unlink = op_unlink,
     .rmdir = op_rmdir,

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -50,6 +51,7 @@ struct tree {
 
     pthread_mutex_t catalog_lock; /* guards the catalog and the versions; taken before `lock` */
     int64_t version, told_version;
+    atomic_bool listed; /* somebody has listed what the catalog decides, and the kernel has kept it */
 
     pthread_mutex_t images_lock; /* guards images; nothing is taken under it */
     struct tree_image *images;
@@ -407,9 +409,16 @@ uint32_t tree_generation(const struct tree *t, const struct tree_file *file)
     return file->kind == TREE_ROOT ? 0 : identity_generation(&t->identity, identity_of(file));
 }
 
-bool tree_is_lasting(const struct tree_file *file)
+bool tree_lasts(const struct tree_file *file)
 {
-    return file->kind == TREE_VIEW;
+    bool has_image;
+
+    if (file->kind != TREE_NODE) return file->kind != TREE_BOOT_LINK && file->kind != TREE_TFTP_LINK;
+    /* Two names appear in it with the first image. */
+    pthread_rwlock_rdlock(&file->node->tree->lock);
+    has_image = file->node->boot != NULL;
+    pthread_rwlock_unlock(&file->node->tree->lock);
+    return has_image;
 }
 
 int tree_refer(const struct tree_file *file)
@@ -571,6 +580,7 @@ int tree_next(struct tree *t, const struct tree_file *dir, uint32_t cookie, stru
     if (dir->kind == TREE_ROOT || dir->kind == TREE_NODE) return next_fixed(t, dir, cookie, ret);
     if (dir->kind != TREE_SYSTEM && dir->kind != TREE_TFTPBOOT) return -ENOTDIR;
     if (cookie <= 2 && refresh(t) < 0) return -ETIMEDOUT;
+    atomic_store(&t->listed, true);
     return next_node(t, dir->kind, cookie, ret);
 }
 
@@ -692,6 +702,8 @@ static void tell_link(struct tree *t, const struct tree_node *node, const struct
     changes->list(changes->data, identity_nodeid(&t->identity, link));
 }
 
+/* A kept listing goes after a moment even when nothing has changed: then one that is read just after a row was written, before
+ * the word of it is here, is seldom an old one. */
 static void tell_lists(struct tree *t, const struct tree_changes *changes)
 {
     struct tree_file dirs[] = {{.kind = TREE_SYSTEM}, {.kind = TREE_TFTPBOOT}};
@@ -700,22 +712,14 @@ static void tell_lists(struct tree *t, const struct tree_changes *changes)
     bool told = t->told_version == t->version;
     t->told_version = t->version;
     pthread_mutex_unlock(&t->catalog_lock);
+    if (atomic_exchange(&t->listed, false)) told = false;
     for (int i = 0; !told && i < 2; i++) changes->list(changes->data, tree_nodeid(t, &dirs[i]));
 }
 
-static void tidy(struct tree_node *node, int64_t now, int64_t age)
+void tree_follow(struct tree *t, const struct tree_changes *changes)
 {
-    struct view *view = atomic_load(&node->view);
-
-    if (view) view_tidy(view, now, age);
-}
-
-void tree_tick(struct tree *t, int64_t commit_age, const struct tree_changes *changes)
-{
-    struct timespec now;
     uint32_t count;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
     refresh(t);
     tell_lists(t, changes);
     count = table_room(t);
@@ -727,8 +731,23 @@ void tree_tick(struct tree *t, int64_t commit_age, const struct tree_changes *ch
         if (gone) tell_gone(t, node, changes);
         else node->told = false;
         if (atomic_exchange(&node->link_changed, false)) tell_link(t, node, changes);
-        tidy(node, now.tv_sec, commit_age);
         atomic_fetch_sub(&node->users, 1);
         if (gone) end_view(node);
+    }
+}
+
+void tree_tidy(struct tree *t, int64_t commit_age)
+{
+    struct timespec now;
+    uint32_t count = table_room(t);
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (uint32_t i = 0; i < count; i++) {
+        bool gone;
+        struct tree_node *node = hold_any(t, i, &gone);
+        struct view *view = node ? atomic_load(&node->view) : NULL;
+
+        if (view) view_tidy(view, now.tv_sec, commit_age);
+        if (node) atomic_fetch_sub(&node->users, 1);
     }
 }

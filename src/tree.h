@@ -5,7 +5,7 @@
  *   /system/<serial>/boot    a symlink to where the image keeps its boot files
  *   /tftpboot/<mac-dashes>   a symlink to ../system/<serial>/boot/
  *
- * Nodes follow the catalog: it is looked at with every look-up up here, and by tree_tick(). */
+ * Nodes follow the catalog: it is looked at with every look-up up here, and by tree_follow(). */
 #pragma once
 
 #include <stdbool.h>
@@ -44,8 +44,9 @@ uint64_t tree_nodeid(const struct tree *tree, const struct tree_file *file);
 uint32_t tree_generation(const struct tree *tree, const struct tree_file *file);
 int tree_stat(struct tree *tree, const struct tree_file *file, struct stat *ret_stat);
 
-/* May the kernel keep this name, or these attributes, for ever? Only what the catalog does not decide. */
-bool tree_is_lasting(const struct tree_file *file);
+/* May the kernel keep its name and attributes for ever? What the catalog decides, only where tree_follow() tells of its end: so a
+ * path into a node's root needs no request once it was walked. */
+bool tree_lasts(const struct tree_file *file);
 
 /* Counting of the kernel's references; does nothing above the views. */
 int tree_refer(const struct tree_file *file);
@@ -65,11 +66,14 @@ struct tree_entry {
 };
 int tree_next(struct tree *tree, const struct tree_file *dir, uint32_t cookie, struct tree_entry *ret_entry);
 
-/* Called a few times a second by a thread of its own, without any lock: follows the catalog, tells `changed` of what the kernel
- * should forget (a directory's list; a name in it, with what it meant), ends views of nodes that are gone, commits, checkpoints. */
+/* Follows the catalog: tells of what the kernel should forget (a directory's list; a name in it, with what it meant), and ends views
+ * of nodes that are gone. Called by one thread, which holds no lock. */
 struct tree_changes {
     void (*list)(void *data, uint64_t dir_nodeid);
     void (*name)(void *data, uint64_t dir_nodeid, const char *name, uint64_t root_nodeid);
     void *data;
 };
-void tree_tick(struct tree *tree, int64_t commit_age, const struct tree_changes *changes);
+void tree_follow(struct tree *tree, const struct tree_changes *changes);
+
+/* Commits what is older than `commit_age` seconds, and checkpoints; called a few times a second. */
+void tree_tidy(struct tree *tree, int64_t commit_age);

@@ -14,7 +14,7 @@ layers=(
     "catalog store commit delta image image_*"
     "view dirent inode acl xattr names content chunk recovery"
     "tree"
-    "fuse_ops import import_*"
+    "watch fuse_ops import import_*"
     "daemon"
     "main cmd cmd_*"
 )
