@@ -19,14 +19,26 @@ static int report_image(const struct store *store, const char *name, int r)
     return CMD_FAILED;
 }
 
+/* 1 to 999. */
+static bool read_number(const char *text, int *ret_number)
+{
+    char end;
+    return strlen(text) <= 3 && sscanf(text, "%d%c", ret_number, &end) == 1 && *ret_number > 0;
+}
+
 int cmd_image_import(struct cmd *cmd)
 {
-    const struct cmd_option options[] = {{0}};
+    const char *partition = NULL;
+    struct import_options wishes = {0};
+    const struct cmd_option options[] = {{.name = "partition", .value = &partition}, {0}};
     if (!cmd_parse(cmd, options)) return cmd->status;
+    if (partition && !read_number(partition, &wishes.partition))
+        return cmd_usage_error(cmd, "--partition: '%s' is no partition's number, like 2", partition);
     const char *name = cmd->operands[0];
 
     _cleanup_store_ struct store *store = NULL;
-    if (store_open(&store, cmd->store) < 0 || import_image(store, name, cmd->operands[1]) < 0) return CMD_FAILED;
+    if (store_open(&store, cmd->store) < 0 || import_image(store, name, cmd->operands[1], &wishes) < 0)
+        return CMD_FAILED;
     struct catalog_image image = {0};
     int r = catalog_image(store->catalog, name, &image);
     if (r < 0) return report_image(store, name, r);

@@ -3,28 +3,31 @@
 #include <errno.h>
 #include <fnmatch.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/xattr.h>
 
 #include "commit.h"
 #include "image_index.h"
 #include "import_archive.h"
+#include "import_bytes.h"
 #include "import_directory.h"
+#include "import_disk.h"
 #include "import_log.h"
+#include "import_partitions.h"
 #include "io.h"
 #include "listing.h"
 #include "log.h"
 #include "progress.h"
+#include "rootdir.h"
 
 #define NAME_SIZE_MAX 64
 
 struct import {
     struct store *store;
+    const struct import_options *options;
     const char *name;
     char *source; /* for messages and the catalog */
     int source_fd, lock_fd, images_fd, work_fd, rootfs_fd;
@@ -145,6 +148,36 @@ static int copy_directory(struct import *import)
     return r < 0 ? r : import_directory(&directory);
 }
 
+static bool is_disk(const struct import_bytes *bytes)
+{
+    size_t size;
+    const void *head = import_bytes_head(bytes, &size);
+
+    return import_bytes_is_member(bytes) || import_partitions_are_in(head, size);
+}
+
+static int unpack_file(struct import *import)
+{
+    _cleanup_bytes_ struct import_bytes *bytes = NULL;
+    struct import_disk disk = {
+        .source = import->source,
+        .name = import->name,
+        .source_fd = import->source_fd,
+        .rootfs_fd = import->rootfs_fd,
+        .store_fd = import->store->fd,
+        .work_fd = import->work_fd,
+        .partition = import->options->partition,
+        .progress = &import->progress,
+    };
+    int r = import_bytes_open(&bytes, import->source_fd, import->source, &import->progress);
+
+    if (r < 0) return r;
+    disk.bytes = bytes;
+    if (is_disk(bytes)) return import_disk(&disk);
+    if (import->options->partition) return failed_source(import, -EINVAL, "is no disk image, and has no partitions");
+    return import_archive(bytes, import->source, import->rootfs_fd, &import->progress);
+}
+
 static int fill_rootfs(struct import *import)
 {
     struct stat st;
@@ -153,7 +186,7 @@ static int fill_rootfs(struct import *import)
     if (S_ISDIR(st.st_mode)) return copy_directory(import);
     if (S_ISCHR(st.st_mode) || S_ISSOCK(st.st_mode))
         return failed_source(import, -EINVAL, "neither a directory nor an archive");
-    return import_archive(import->source_fd, import->source, import->rootfs_fd, &import->progress);
+    return unpack_file(import);
 }
 
 static int write_index(struct import *import)
@@ -170,15 +203,6 @@ static int write_index(struct import *import)
     return import->totals.files > 1 ? 0 : failed_source(import, -EINVAL, "is empty");
 }
 
-/* `path` in the image, symlinks followed as the node itself would. */
-static bool has(struct import *import, const char *path)
-{
-    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
-    _cleanup_close_ int fd = syscall(SYS_openat2, import->rootfs_fd, path, &how, sizeof(how));
-
-    return fd >= 0;
-}
-
 static void warn_if_incomplete(struct import *import)
 {
     static const char *const signs[] = {
@@ -186,7 +210,7 @@ static void warn_if_incomplete(struct import *import)
     };
 
     for (size_t i = 0; i < sizeof(signs) / sizeof(*signs); i++)
-        if (has(import, signs[i])) return;
+        if (rootdir_has(import->rootfs_fd, signs[i])) return;
     progress_erase(&import->progress);
     log_warning("image %s: looks incomplete: it has neither an init nor a shell", import->name);
 }
@@ -265,10 +289,12 @@ static void release(struct import *import)
     free(import->source);
 }
 
-int import_image(struct store *store, const char *name, const char *source)
+int import_image(struct store *store, const char *name, const char *source, const struct import_options *options)
 {
+    static const struct import_options none;
     struct import import = {
         .store = store,
+        .options = options ? options : &none,
         .name = name,
         .source_fd = -1,
         .lock_fd = -1,

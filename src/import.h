@@ -3,11 +3,15 @@
 
 #include "store.h"
 
-/* Makes the image `name` of `source`: a directory, a tar archive in any compression, or "-", an archive on standard
- * input. Until the last step nothing of it can be seen; what a killed import leaves is swept by the next
+struct import_options {
+    int partition; /* of a disk image: which one has the root; 0: the one that looks like one */
+};
+
+/* Makes the image `name` of `source`: a directory, a tar archive or a disk image in any compression, or "-", one of the
+ * two on standard input. `options` may be NULL. Until the last step nothing of it can be seen; what a killed import leaves is swept by the next
  * store_open(). Shows progress on a terminal. Logs one line when it fails: 0 or negative errno, -EEXIST for a name
  * in use. */
-int import_image(struct store *store, const char *name, const char *source);
+int import_image(struct store *store, const char *name, const char *source, const struct import_options *options);
 
 /* Takes the image out of the catalog, then its tree off the disk. -EBUSY: nodes stand on it; -ENOENT. Logs its
  * failures. */

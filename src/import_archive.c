@@ -445,10 +445,10 @@ static void release(struct unpacker *unpacker)
     import_stream_close(unpacker->stream);
 }
 
-int import_archive(int fd, const char *source, int rootfs_fd, struct progress *progress)
+int import_archive(struct import_bytes *bytes, const char *source, int rootfs_fd, struct progress *progress)
 {
     struct unpacker unpacker = {.source = source, .rootfs_fd = rootfs_fd, .progress = progress, .parent_fd = -1};
-    int r = import_stream_open(&unpacker.stream, fd, source, progress);
+    int r = import_stream_open(&unpacker.stream, bytes, source, progress);
 
     if (r == 0) r = unpack_all(&unpacker);
     release(&unpacker);

@@ -6,83 +6,51 @@
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "import_bytes.h"
 #include "import_log.h"
 #include "io.h"
 #include "log.h"
 
-#define BLOCK_SIZE (256 * 1024)
 /* The end of a tar archive is marked by two blocks of zeros; one is enough for most programs. */
 #define TAR_BLOCK 512
 /* libarchive's error for "not of any format I know", which its headers do not name. */
 #define FORMAT_ERROR EILSEQ
 
 struct import_stream {
-    struct archive *bytes;   /* undoes the compression */
-    struct archive *members; /* reads from bytes */
+    struct import_bytes *bytes; /* the caller's */
+    struct archive *members;    /* reads from bytes */
     const char *source;
     struct progress *progress;
     locale_t locale, outer_locale;
-    int64_t size;       /* of the source, 0: not known */
     int64_t member_end; /* where the last member ended, in uncompressed bytes */
     bool has_member, is_at_end;
 };
 
-/* libarchive has no words for some ends that come too early. */
-static const char *reason_of(struct archive *archive)
-{
-    const char *reason = archive_error_string(archive);
-
-    return reason ? reason : "it ends early";
-}
-
 static int damaged(struct import_stream *stream)
 {
-    struct archive *at_fault = archive_error_string(stream->bytes) ? stream->bytes : stream->members;
+    const char *reason = import_bytes_error(stream->bytes);
 
+    if (!reason) reason = archive_error_string(stream->members);
+    /* libarchive has no words for some ends that come too early. */
     return import_failed(stream->progress, -EBADMSG, "%s: truncated or damaged archive: %s", stream->source,
-                         reason_of(at_fault));
-}
-
-static void show_progress(struct import_stream *stream)
-{
-    progress_at(stream->progress, archive_filter_bytes(stream->bytes, -1), stream->size);
+                         reason ? reason : "it ends early");
 }
 
 /* Called by stream->members for more bytes of the archive. */
 static la_ssize_t read_bytes(struct archive *members, void *data, const void **ret_block)
 {
     struct import_stream *stream = data;
-    la_int64_t offset;
+    int64_t offset;
     size_t size = 0;
     int r;
 
     if (stream->is_at_end) return 0;
-    do r = archive_read_data_block(stream->bytes, ret_block, &size, &offset);
-    while (r == ARCHIVE_OK && size == 0);
-    show_progress(stream);
-    if (r == ARCHIVE_EOF) stream->is_at_end = true;
-    if (r == ARCHIVE_EOF) return 0;
-    if (r == ARCHIVE_OK || r == ARCHIVE_WARN) return size;
-    archive_set_error(members, archive_errno(stream->bytes), "%s", reason_of(stream->bytes));
+    r = import_bytes_next(stream->bytes, ret_block, &size, &offset);
+    if (r == 0) stream->is_at_end = true;
+    if (r >= 0) return r > 0 ? (la_ssize_t)size : 0;
+    archive_set_error(members, EBADMSG, "%s", import_bytes_error(stream->bytes));
     return -1;
-}
-
-static int open_bytes(struct import_stream *stream, int fd)
-{
-    struct archive_entry *entry;
-    int r;
-
-    archive_read_support_filter_all(stream->bytes);
-    archive_read_support_format_raw(stream->bytes);
-    r = archive_read_open_fd(stream->bytes, fd, BLOCK_SIZE);
-    if (r >= ARCHIVE_WARN) r = archive_read_next_header(stream->bytes, &entry);
-    if (r >= ARCHIVE_WARN && r != ARCHIVE_EOF) return 0;
-    /* The raw format takes everything but nothing. */
-    if (r == ARCHIVE_EOF || archive_errno(stream->bytes) == FORMAT_ERROR)
-        return import_failed(stream->progress, -EBADMSG, "%s: is empty", stream->source);
-    return damaged(stream);
 }
 
 static int open_members(struct import_stream *stream)
@@ -94,26 +62,23 @@ static int open_members(struct import_stream *stream)
     return damaged(stream);
 }
 
-int import_stream_open(struct import_stream **ret_stream, int fd, const char *source, struct progress *progress)
+int import_stream_open(struct import_stream **ret_stream, struct import_bytes *bytes, const char *source,
+                       struct progress *progress)
 {
     struct import_stream *stream = calloc(1, sizeof(*stream));
-    struct stat st;
     int r;
 
     if (!stream) return import_failed(progress, -ENOMEM, "%s: %s", source, log_reason(-ENOMEM));
+    stream->bytes = bytes;
     stream->source = source;
     stream->progress = progress;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) stream->size = st.st_size;
     /* In a UTF-8 locale libarchive composes the characters of pax names: "e" and an accent would become one letter, and
      * two files might get one name. In this one, names stay the bytes they are. */
     stream->locale = newlocale(LC_CTYPE_MASK, "C", NULL);
     stream->outer_locale = uselocale(stream->locale);
-    stream->bytes = archive_read_new();
     stream->members = archive_read_new();
-    if (!stream->bytes || !stream->members || !stream->locale)
-        r = import_failed(progress, -ENOMEM, "%s: %s", source, log_reason(-ENOMEM));
-    else r = open_bytes(stream, fd);
-    if (r == 0) r = open_members(stream);
+    if (stream->members && stream->locale) r = open_members(stream);
+    else r = import_failed(progress, -ENOMEM, "%s: %s", source, log_reason(-ENOMEM));
     if (r < 0) import_stream_close(stream);
     else *ret_stream = stream;
     return r;
@@ -123,7 +88,6 @@ void import_stream_close(struct import_stream *stream)
 {
     if (!stream) return;
     archive_read_free(stream->members);
-    archive_read_free(stream->bytes);
     uselocale(stream->outer_locale);
     if (stream->locale) freelocale(stream->locale);
     free(stream);

@@ -1,8 +1,7 @@
-/* import_stream: the members of a tar archive, whatever it is compressed with, and the certainty that none is
- * missing.
+/* import_stream: the members of a tar archive, and the certainty that none is missing.
  *
  * libarchive takes an archive that ends between two members for a whole one, and does not look at what comes after
- * the last. So the compression is undone by one reader that is read to its end, and the members come from a second
+ * the last. So its bytes come from one reader that is read to its end (import_bytes.h), and the members from a second
  * on top. */
 #pragma once
 
@@ -12,10 +11,12 @@
 #include "progress.h"
 
 struct archive_entry;
+struct import_bytes;
 struct import_stream;
 
-/* `fd` stays the caller's. `source` is its name for messages, and lives as long as the stream. Logs its failures. */
-int import_stream_open(struct import_stream **ret_stream, int fd, const char *source, struct progress *progress);
+/* `bytes` stay the caller's. `source` is their name for messages, and lives as long as the stream. Logs its failures. */
+int import_stream_open(struct import_stream **ret_stream, struct import_bytes *bytes, const char *source,
+                       struct progress *progress);
 void import_stream_close(struct import_stream *stream);
 
 /* 1 and the next member, which lives until the next call; 0: the end, and the archive is whole; negative errno

@@ -25,12 +25,14 @@ static const struct command commands[] = {
     {
         .name = "image",
         .sub = "import",
-        .usage = "NAME SOURCE",
+        .usage = "NAME SOURCE [--partition N]",
         .summary = "unpack an OS image into the store",
-        .help = "Unpacks SOURCE into the store as image NAME: a directory, a tar archive (compressed or not),\n"
-                "or '-' for an archive on standard input. It appears whole or not at all.\n"
-                "The first image becomes the default image.\n",
-        .example = "image import debian debian.tar.zst",
+        .help = "Unpacks SOURCE into the store as image NAME: a disk image (.img), a directory, a tar archive, or '-'\n"
+                "for an archive or a disk image on standard input; compressed or not. It appears whole or not at all.\n"
+                "The boot partition of a disk image lands where the image's own fstab mounts it.\n"
+                "The first image becomes the default image.\n"
+                "  --partition N  the disk image's root file system is on partition N\n",
+        .example = "image import raspios raspios-lite.img.xz",
         .run = cmd_image_import,
     },
     {

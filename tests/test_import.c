@@ -53,7 +53,7 @@ static int catch_log(void **state, bool is_removal, const char *name, const char
 
     assert_true(fd >= 0);
     dup2(fd, STDERR_FILENO);
-    r = is_removal ? import_remove(store, name) : import_image(store, name, source);
+    r = is_removal ? import_remove(store, name) : import_image(store, name, source, NULL);
     dup2(saved, STDERR_FILENO);
     n = io_pread(fd, logged, sizeof(logged) - 1, 0);
     assert_true(n >= 0);
@@ -688,7 +688,7 @@ static void kill_after(void **state, bool is_removal, const char *source, unsign
         log_set_level(LOG_LEVEL_ERROR);
         if (store_open(&own, path) < 0) _exit(1);
         if (is_removal) import_remove(own, "killed");
-        else import_image(own, "killed", source);
+        else import_image(own, "killed", source, NULL);
         _exit(0);
     }
     usleep(microseconds);
@@ -774,7 +774,7 @@ static pid_t import_in_child(const char *source)
     store_close(store);
     child = fork();
     assert_true(child >= 0);
-    if (child == 0) _exit(store_open(&own, path) < 0 || import_image(own, "piped", source) < 0);
+    if (child == 0) _exit(store_open(&own, path) < 0 || import_image(own, "piped", source, NULL) < 0);
     assert_int_equal(store_open(&store, path), 0);
     return child;
 }
@@ -903,7 +903,7 @@ static void import_on_terminal(void **state, const char *source, const char *rsy
     slave = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
     saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10);
     dup2(slave, STDERR_FILENO);
-    r = import_image(store, "shown", source);
+    r = import_image(store, "shown", source, NULL);
     dup2(saved, STDERR_FILENO);
     assert_int_equal(r, 0);
     close(io_take_fd(slave));
