@@ -1,6 +1,6 @@
 # tests/test_NAME.c: a unit test, linked to scratch.c and view_fixture.c. tests/mount_NAME.c: a test on a real mount,
 # linked to every other tests/*.c.
-# tests/NAME.sh: a unit test that drives the built binary, $COPPICE.
+# tests/NAME.sh: a unit test that drives the built binary, $COPPICE. tests/mount_NAME.sh: the same on a real mount.
 function(coppice_test source label timeout)
     get_filename_component(name ${source} NAME_WE)
     get_filename_component(extension ${source} EXT)
@@ -20,7 +20,8 @@ function(coppice_test source label timeout)
 endfunction()
 
 file(GLOB unit_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/test_*.c ${CMAKE_SOURCE_DIR}/tests/*.sh)
-file(GLOB mount_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/mount_*.c)
+list(FILTER unit_sources EXCLUDE REGEX "/mount_[^/]*$")
+file(GLOB mount_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/mount_*.c ${CMAKE_SOURCE_DIR}/tests/mount_*.sh)
 file(GLOB harness_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*.c)
 list(FILTER harness_sources EXCLUDE REGEX "/(test|mount)_[^/]*$")
 

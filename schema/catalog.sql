@@ -17,7 +17,8 @@ CREATE TABLE store (
 ) STRICT;
 
 CREATE TABLE setting (
-    name  TEXT NOT NULL PRIMARY KEY -- default_image: of nodes whose row names none; server, network: see coppice init
+    name  TEXT NOT NULL PRIMARY KEY -- default_image: of nodes whose row names none; server, network: see coppice
+                                    -- init; dhcp: none, proxy or full, see coppice dnsmasq
           CONSTRAINT "name must not be empty" CHECK (name <> ''),
     value TEXT NOT NULL
 ) STRICT;

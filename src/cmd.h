@@ -61,6 +61,9 @@ int64_t cmd_node_bytes(const struct store *store, const char *serial);
 typedef int (*cmd_changes_fn)(const char *serial, int64_t bytes, void *data);
 int cmd_changes(const struct store *store, cmd_changes_fn fn, void *data);
 
+/* CMD_USAGE, and said so, when --network's value is no IPv4 network. */
+int cmd_check_network(const struct cmd *cmd, const char *network);
+
 int cmd_init(struct cmd *cmd);
 int cmd_status(struct cmd *cmd);
 
@@ -78,3 +81,6 @@ int cmd_node_remove(struct cmd *cmd);
 
 int cmd_mount(struct cmd *cmd);
 int cmd_umount(struct cmd *cmd);
+
+int cmd_exports(struct cmd *cmd);
+int cmd_dnsmasq(struct cmd *cmd);

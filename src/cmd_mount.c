@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "apply.h"
 #include "cmd.h"
 #include "daemon.h"
 #include "io.h"
@@ -38,8 +39,12 @@ static int read_option(const struct cmd *cmd, const char *word, struct daemon_op
         options->interval = 0;
         return CMD_DONE;
     }
+    if (strcmp(word, "apply") == 0) {
+        options->apply = true;
+        return CMD_DONE;
+    }
     if (strncmp(word, "async", 5) != 0 || (word[5] && word[5] != '='))
-        return cmd_usage_error(cmd, "-o %s: no such option; there are sync, async and async=SECONDS", word);
+        return cmd_usage_error(cmd, "-o %s: no such option; there are sync, async, async=SECONDS and apply", word);
     options->sync = false;
     options->interval = ASYNC_SECONDS;
     if (word[5] && !read_seconds(word + 6, &options->interval))
@@ -292,12 +297,24 @@ static int wait_for_release(struct store *store, const char *mountpoint)
     return CMD_FAILED;
 }
 
+/* nfsd holds what it exports. With -o apply the exports are the mount's own: they go with it, and come back with it. */
+static bool take_back_exports(struct store *store, const char *mountpoint)
+{
+    struct store_daemon daemon;
+    if (store_running(store, &daemon) != 1 || strcmp(daemon.mountpoint, mountpoint) != 0) return false;
+    _cleanup_free_ char *options = io_format(",%s,", daemon.options);
+    return options && strstr(options, ",apply,") && apply_unexport() > 0;
+}
+
 static int unmount(const struct cmd *cmd, const char *mountpoint, const struct mount *mount)
 {
     _cleanup_store_ struct store *store = mounted_store(cmd, mount);
+    bool unexported = store && take_back_exports(store, mountpoint);
     if (umount2(mountpoint, UMOUNT_NOFOLLOW) < 0) {
-        if (errno == EBUSY) return report_busy(mountpoint);
-        log_error("%s: cannot be unmounted: %s", mountpoint, log_reason(errno));
+        int error = errno;
+        if (unexported) apply_exports(store->catalog, mountpoint, NULL, true);
+        if (error == EBUSY) return report_busy(mountpoint);
+        log_error("%s: cannot be unmounted: %s", mountpoint, log_reason(error));
         return CMD_FAILED;
     }
     return store ? wait_for_release(store, mountpoint) : CMD_DONE;

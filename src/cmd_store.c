@@ -1,5 +1,4 @@
 /* cmd_store: the store as a whole: init, status. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,42 +9,18 @@
 #include "cmd.h"
 #include "io.h"
 #include "log.h"
+#include "network.h"
 #include "table.h"
 
-static bool is_address(const char *text)
+int cmd_check_network(const struct cmd *cmd, const char *text)
 {
-    struct in_addr address;
-    return inet_pton(AF_INET, text, &address) == 1;
-}
-
-/* "10.55.0.0/24" into address and mask, host byte order; false when it is not of that form. */
-static bool read_network(const char *text, uint32_t *ret_address, uint32_t *ret_mask)
-{
-    char address[INET_ADDRSTRLEN] = "";
-    const char *slash = strchr(text, '/');
-    struct in_addr in;
-    if (!slash || (size_t)(slash - text) >= sizeof address) return false;
-    memcpy(address, text, (size_t)(slash - text));
-    const char *digits = slash + 1;
-    size_t length = strlen(digits);
-    if (length < 1 || length > 2 || strspn(digits, "0123456789") != length) return false;
-    int bits = atoi(digits);
-    if (bits > 32 || inet_pton(AF_INET, address, &in) != 1) return false;
-    *ret_address = ntohl(in.s_addr);
-    *ret_mask = bits ? UINT32_MAX << (32 - bits) : 0;
-    return true;
-}
-
-static int check_network(const struct cmd *cmd, const char *network)
-{
-    uint32_t address, mask;
-    if (!read_network(network, &address, &mask))
-        return cmd_usage_error(cmd, "--network: '%s' is not an IPv4 network such as 10.55.0.0/24", network);
-    if ((address & ~mask) == 0) return CMD_DONE;
-    struct in_addr in = {htonl(address & mask)};
-    char text[INET_ADDRSTRLEN];
-    return cmd_usage_error(cmd, "--network: '%s' has host bits set; the network is %s%s", network,
-                           inet_ntop(AF_INET, &in, text, sizeof text), strchr(network, '/'));
+    struct network network;
+    int r = network_parse(text, &network);
+    if (r == 0) return CMD_DONE;
+    if (r == -EINVAL)
+        return cmd_usage_error(cmd, "--network: '%s' is not an IPv4 network such as 10.55.0.0/24", text);
+    return cmd_usage_error(cmd, "--network: '%s' has host bits set; the network is %s/%d", text,
+                           network_text(network.address), network.bits);
 }
 
 static int save_setting(struct store *store, const char *name, const char *value)
@@ -61,8 +36,8 @@ int cmd_init(struct cmd *cmd)
     const struct cmd_option options[] = {
         {.name = "server", .value = &server}, {.name = "network", .value = &network}, {0}};
     if (!cmd_parse(cmd, options)) return cmd->status;
-    if (server && !is_address(server)) return cmd_usage_error(cmd, "--server: '%s' is not an IPv4 address", server);
-    if (network && check_network(cmd, network) != CMD_DONE) return CMD_USAGE;
+    if (server && !network_is_address(server)) return cmd_usage_error(cmd, "--server: '%s' is not an IPv4 address", server);
+    if (network && cmd_check_network(cmd, network) != CMD_DONE) return CMD_USAGE;
 
     _cleanup_store_ struct store *store = NULL;
     if (store_create(cmd->store) < 0 || store_open(&store, cmd->store) < 0) return CMD_FAILED;

@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
+#include "apply.h"
 #include "fuse_ops.h"
 #include "io.h"
 #include "log.h"
@@ -33,6 +34,7 @@ struct daemon {
     pthread_t keeper;
     bool has_keeper;
     struct watch *watch;
+    struct apply *apply; /* NULL: without */
     pthread_mutex_t lock; /* guards ending */
     pthread_cond_t wake;
     bool ending;
@@ -173,6 +175,7 @@ static int serve(struct daemon *d)
     r = -pthread_create(&d->keeper, NULL, keep_house, d);
     d->has_keeper = r == 0;
     if (r == 0) r = watch_start(&d->watch, d->tree, d->store->path, &changes);
+    if (r == 0 && d->options->apply) r = apply_start(&d->apply, d->store->path, d->options->mountpoint);
     if (r == 0) {
         r = fuse_session_loop_mt(d->session, config);
         /* The number of the signal that ended it is no failure. */
@@ -195,6 +198,7 @@ static int mount_and_serve(struct daemon *d)
         fuse_session_unmount(d->session);
         watch_stop(d->watch);
         stop_keeper(d);
+        apply_stop(d->apply);
     }
     fuse_remove_signal_handlers(d->session);
     return r;

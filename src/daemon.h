@@ -9,6 +9,7 @@ struct daemon_options {
     bool foreground;
     bool sync;              /* else commits are at most `interval` apart */
     unsigned interval;      /* seconds */
+    bool apply;             /* see apply.h */
     const char *text;       /* the options as the user gave them, for `coppice status` and the daemon's own command line; NULL: none */
 };
 

@@ -127,3 +127,12 @@ uint32_t identity_name_hash(const struct identity *identity, const char *name, s
     for (i = 0; i < 4; i++) sip_round(v);
     return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
+
+uint32_t identity_fsid(const uint8_t key[32], uint32_t node)
+{
+    uint32_t store;
+
+    derive(key, "fsid", (uint8_t *)&store, sizeof(store));
+    store = be32toh(store) >> (IDENTITY_NODE_BITS + 1);
+    return (store ? store : 1) << IDENTITY_NODE_BITS | node;
+}

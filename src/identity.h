@@ -38,3 +38,9 @@ uint64_t identity_st_ino(struct identity_file file);
 
 /* A keyed hash of a name: names that collide cannot be chosen by who does not know the key. */
 uint32_t identity_name_hash(const struct identity *identity, const char *name, size_t length);
+
+/* fsid of an NFS export (exports(5)), the same for ever: of a node's root, or with node 0 of all of them. The lower 20
+ * bits are the node's number, so that no two exports of a store share one; those above are of this store, never 0, so
+ * that it is none of the small numbers given by hand. A plain number, as one with an inode number in it (a UUID's handle
+ * has) is never found again by mountd on a 32-bit server; below 2^31, as exportfs writes it down signed. */
+uint32_t identity_fsid(const uint8_t key[32], uint32_t node);

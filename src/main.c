@@ -140,7 +140,9 @@ static const struct command commands[] = {
                 "  -f             stay in the foreground\n"
                 "  -o sync        changes are on the disk before they are answered, as NFS asks (the default)\n"
                 "  -o async       changes reach the disk every 5 seconds; for local work, not for NFS\n"
-                "  -o async=SECS  the same, every SECS seconds (1 to 3600)\n",
+                "  -o async=SECS  the same, every SECS seconds (1 to 3600)\n"
+                "  -o apply       keep the exports and dnsmasq's configuration as the catalog says\n"
+                "Options are joined by commas.\n",
         .example = "mount /mnt/cluster",
         .run = cmd_mount,
     },
@@ -151,6 +153,36 @@ static const struct command commands[] = {
         .help = "Takes the mount down and waits until the store is free to be mounted again.\n",
         .example = "umount /mnt/cluster",
         .run = cmd_umount,
+    },
+    {
+        .name = "exports",
+        .usage = "[--network CIDR] [--mountpoint DIR] [--install]",
+        .summary = "print or install the exports for the NFS server",
+        .help = "Prints the lines for exports(5): for every node with an ip its own root, for that address alone;\n"
+                "while no node has one, all roots for the network.\n"
+                "  --network CIDR    the nodes' network; without it the one of the catalog\n"
+                "  --mountpoint DIR  where the view is, when it is not mounted now\n"
+                "  --install         write /etc/exports.d/coppice.exports, tell the NFS server, remember the network\n"
+                "'coppice mount -o apply' keeps what is installed as the catalog says.\n",
+        .example = "exports --network 10.55.0.0/24 --install",
+        .run = cmd_exports,
+    },
+    {
+        .name = "dnsmasq",
+        .usage = "[--network CIDR] [--dhcp KIND] [--mountpoint DIR] [--install]",
+        .summary = "print or install the configuration of dnsmasq",
+        .help = "Prints what dnsmasq needs to boot the nodes: TFTP out of the view, the answer that a Raspberry Pi's boot\n"
+                "ROM waits for, and a lease for every node with mac and ip.\n"
+                "  --network CIDR    the nodes' network; gives addresses there (--dhcp full) unless --dhcp says otherwise\n"
+                "  --dhcp full       this is the network's DHCP server\n"
+                "  --dhcp proxy      another machine is\n"
+                "  --dhcp none       dhcp-range stands in another file of dnsmasq's\n"
+                "  --mountpoint DIR  where the view is, when it is not mounted now\n"
+                "  --install         write /etc/dnsmasq.d/coppice.conf and /etc/coppice/dhcp-hosts/, restart dnsmasq when\n"
+                "                    need be, and remember --network and --dhcp\n"
+                "'coppice mount -o apply' keeps what is installed as the catalog says.\n",
+        .example = "dnsmasq --network 10.55.0.0/24 --dhcp proxy --install",
+        .run = cmd_dnsmasq,
     },
     {
         .name = "status",

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bootname.h"
 #include "catalog.h"
 #include "fdcache.h"
 #include "inode.h"
@@ -15,9 +16,10 @@
 #include "store.h"
 
 #define MAX_NODES (1u << IDENTITY_NODE_BITS)
+#define FIRST_NODE 3 /* cookies of directories up here: 1 and 2 are the dots */
 
 /* Inode numbers above the views: of node 0, and of each node beside its root. */
-enum { INO_SYSTEM = 2, INO_TFTPBOOT = 3, INO_NODE = 2, INO_BOOT_LINK = 3, INO_TFTP_LINK = 4 };
+enum { INO_SYSTEM = 2, INO_TFTPBOOT = 3, INO_NODE = 2, INO_BOOT_LINK = 3, INO_TFTP_LINK = 4, INO_SERIAL_LINK = 5 };
 
 struct tree_node {
     struct tree *tree;
@@ -26,6 +28,7 @@ struct tree_node {
 
     /* Guarded by tree.lock; changed with it held for writing. */
     char *serial, *mac_name, *image, *boot; /* mac_name: with dashes; NULL: none. image, boot: NULL without an image */
+    char tail[BOOTNAME_TAIL];               /* the name of its second link in tftpboot; "": none */
     bool gone;                              /* its row was deleted */
     bool seen;                              /* by the refresh under way */
 
@@ -68,15 +71,6 @@ static void replace(char **to, char *text)
 {
     free(*to);
     *to = text;
-}
-
-static char *mac_name(const char *mac)
-{
-    char *name = mac ? io_format("%s", mac) : NULL;
-
-    for (char *c = name; c && *c; c++)
-        if (*c == ':') *c = '-';
-    return name;
 }
 
 static struct tree_node *node_new(struct tree *t, uint32_t number)
@@ -156,7 +150,7 @@ static int read_row(const struct catalog_node *node, void *data)
     rows->row[rows->count++] = (struct row){
         .number = node->number,
         .serial = io_format("%s", node->serial),
-        .mac_name = mac_name(node->mac),
+        .mac_name = bootname_mac(node->mac),
         .image = node->base ? io_format("%s", node->base) : NULL,
         .boot = r == 0 ? io_format("%s", image.boot ? image.boot : "boot") : NULL,
     };
@@ -184,6 +178,32 @@ static int take_row(struct tree *t, struct row *row)
     return 0;
 }
 
+static int compare_tails(const void *a, const void *b)
+{
+    const struct tree_node *x = *(struct tree_node *const *)a, *y = *(struct tree_node *const *)b;
+    int r = strcmp(x->tail, y->tail);
+
+    return r ? r : (int)x->number - (int)y->number;
+}
+
+/* Of two serials with one end, the older node has the link. lock held. */
+static int share_tails(struct tree *t)
+{
+    _cleanup_free_ struct tree_node **nodes = calloc(t->room + 1, sizeof(*nodes));
+    size_t count = 0;
+
+    if (!nodes) return -ENOMEM;
+    for (uint32_t i = 0; i < t->room; i++) {
+        if (!t->nodes[i] || t->nodes[i]->gone) continue;
+        bootname_tail(t->nodes[i]->serial, t->nodes[i]->tail);
+        if (t->nodes[i]->tail[0]) nodes[count++] = t->nodes[i];
+    }
+    qsort(nodes, count, sizeof(*nodes), compare_tails);
+    for (size_t i = count; i-- > 1;)
+        if (strcmp(nodes[i]->tail, nodes[i - 1]->tail) == 0) nodes[i]->tail[0] = '\0';
+    return 0;
+}
+
 /* lock held. */
 static int take_rows(struct tree *t, struct rows *rows)
 {
@@ -194,6 +214,7 @@ static int take_rows(struct tree *t, struct rows *rows)
     for (size_t i = 0; i < rows->count && r == 0; i++) r = take_row(t, &rows->row[i]);
     for (uint32_t i = 0; i < t->room && r == 0; i++)
         if (t->nodes[i] && !t->nodes[i]->seen) t->nodes[i]->gone = true;
+    if (r == 0) r = share_tails(t);
     t->changed = io_now();
     return r;
 }
@@ -378,6 +399,7 @@ int tree_get(struct tree *t, uint64_t nodeid, struct tree_file *ret)
     if (id.ino == INO_NODE) ret->kind = TREE_NODE;
     else if (id.ino == INO_BOOT_LINK) ret->kind = TREE_BOOT_LINK;
     else if (id.ino == INO_TFTP_LINK) ret->kind = TREE_TFTP_LINK;
+    else if (id.ino == INO_SERIAL_LINK) ret->kind = TREE_SERIAL_LINK;
     else r = get_in_view(ret, id.ino);
     if (r < 0) tree_put(ret);
     return r;
@@ -394,6 +416,7 @@ static struct identity_file identity_of(const struct tree_file *file)
     case TREE_NODE: return (struct identity_file){node, INO_NODE};
     case TREE_BOOT_LINK: return (struct identity_file){node, INO_BOOT_LINK};
     case TREE_TFTP_LINK: return (struct identity_file){node, INO_TFTP_LINK};
+    case TREE_SERIAL_LINK: return (struct identity_file){node, INO_SERIAL_LINK};
     case TREE_VIEW: return view_wire(file->view, file->ino);
     }
     return (struct identity_file){0, 1};
@@ -409,11 +432,16 @@ uint32_t tree_generation(const struct tree *t, const struct tree_file *file)
     return file->kind == TREE_ROOT ? 0 : identity_generation(&t->identity, identity_of(file));
 }
 
+static bool is_link(enum tree_kind kind)
+{
+    return kind == TREE_BOOT_LINK || kind == TREE_TFTP_LINK || kind == TREE_SERIAL_LINK;
+}
+
 bool tree_lasts(const struct tree_file *file)
 {
     bool has_image;
 
-    if (file->kind != TREE_NODE) return file->kind != TREE_BOOT_LINK && file->kind != TREE_TFTP_LINK;
+    if (file->kind != TREE_NODE) return !is_link(file->kind);
     /* Two names appear in it with the first image. */
     pthread_rwlock_rdlock(&file->node->tree->lock);
     has_image = file->node->boot != NULL;
@@ -442,19 +470,19 @@ void tree_forget(struct tree *t, uint64_t nodeid, uint64_t count)
 
 int tree_stat(struct tree *t, const struct tree_file *file, struct stat *st)
 {
-    bool is_link = file->kind == TREE_BOOT_LINK || file->kind == TREE_TFTP_LINK;
+    bool link = is_link(file->kind);
     char target[4096];
     int length = 0;
 
     if (file->kind == TREE_VIEW) return inode_stat(file->view, file->ino, st);
-    if (is_link) length = tree_readlink(t, file, target, sizeof(target));
+    if (link) length = tree_readlink(t, file, target, sizeof(target));
     if (length < 0) return length;
     pthread_rwlock_rdlock(&t->lock);
     *st = (struct stat){
         .st_ino = identity_st_ino(identity_of(file)),
-        .st_mode = is_link ? S_IFLNK | 0777 : S_IFDIR | 0555,
+        .st_mode = link ? S_IFLNK | 0777 : S_IFDIR | 0555,
         .st_nlink = 1, /* of directories too: subdirectories are not counted */
-        .st_size = is_link ? length : 4096,
+        .st_size = link ? length : 4096,
         .st_blksize = 4096,
         .st_mtim = {.tv_sec = t->changed / 1000000000, .tv_nsec = t->changed % 1000000000},
     };
@@ -463,20 +491,25 @@ int tree_stat(struct tree *t, const struct tree_file *file, struct stat *st)
     return 0;
 }
 
-static bool is_named(const struct tree_node *node, enum tree_kind dir, const char *name)
+/* What the node is called as a file of that kind; NULL: it has no such file. lock held. */
+static const char *name_as(const struct tree_node *node, enum tree_kind kind)
 {
-    const char *own = dir == TREE_SYSTEM ? node->serial : node->mac_name;
-
-    return !node->gone && own && strcmp(own, name) == 0;
+    if (!node || node->gone) return NULL;
+    if (kind == TREE_NODE) return node->serial;
+    if (kind == TREE_TFTP_LINK) return node->mac_name;
+    return node->tail[0] ? node->tail : NULL;
 }
 
-static int find_node(struct tree *t, enum tree_kind dir, const char *name, struct tree_file *ret)
+static int find_node(struct tree *t, enum tree_kind kind, const char *name, struct tree_file *ret)
 {
     pthread_rwlock_rdlock(&t->lock);
-    for (uint32_t i = 0; i < t->room && !ret->node; i++)
-        if (t->nodes[i] && is_named(t->nodes[i], dir, name)) ret->node = hold(t->nodes[i]);
+    for (uint32_t i = 0; i < t->room && !ret->node; i++) {
+        const char *own = name_as(t->nodes[i], kind);
+
+        if (own && strcmp(own, name) == 0) ret->node = hold(t->nodes[i]);
+    }
     pthread_rwlock_unlock(&t->lock);
-    ret->kind = dir == TREE_SYSTEM ? TREE_NODE : TREE_TFTP_LINK;
+    ret->kind = kind;
     return ret->node ? 0 : -ENOENT;
 }
 
@@ -512,7 +545,7 @@ int tree_lookup(struct tree *t, const struct tree_file *dir, const char *name, s
         if (ret->node) hold(ret->node);
         return 0;
     }
-    if (dir->kind == TREE_BOOT_LINK || dir->kind == TREE_TFTP_LINK) return -ENOTDIR;
+    if (is_link(dir->kind)) return -ENOTDIR;
     if (strcmp(name, "..") == 0) return find_parent(dir, ret);
     if (dir->kind == TREE_NODE) return find_in_node(dir, name, ret);
     if (dir->kind == TREE_ROOT) {
@@ -522,7 +555,9 @@ int tree_lookup(struct tree *t, const struct tree_file *dir, const char *name, s
         return 0;
     }
     if (refresh(t) < 0) return -ETIMEDOUT;
-    return find_node(t, dir->kind, name, ret);
+    if (dir->kind == TREE_SYSTEM) return find_node(t, TREE_NODE, name, ret);
+    if (find_node(t, TREE_TFTP_LINK, name, ret) == 0) return 0;
+    return find_node(t, TREE_SERIAL_LINK, name, ret);
 }
 
 int tree_readlink(struct tree *t, const struct tree_file *file, char *buffer, size_t size)
@@ -532,7 +567,8 @@ int tree_readlink(struct tree *t, const struct tree_file *file, char *buffer, si
 
     pthread_rwlock_rdlock(&t->lock);
     if (file->kind == TREE_BOOT_LINK && node->boot) length = snprintf(buffer, size, "rootfs/%s", node->boot);
-    if (file->kind == TREE_TFTP_LINK) length = snprintf(buffer, size, "../system/%s/boot/", node->serial);
+    if (file->kind == TREE_TFTP_LINK || file->kind == TREE_SERIAL_LINK)
+        length = snprintf(buffer, size, "../system/%s/boot/", node->serial);
     pthread_rwlock_unlock(&t->lock);
     return length;
 }
@@ -554,20 +590,19 @@ static int next_fixed(struct tree *t, const struct tree_file *dir, uint32_t cook
     return 0;
 }
 
-/* Nodes in the order of their numbers, which are their cookies. */
-static int next_node(struct tree *t, enum tree_kind dir, uint32_t cookie, struct tree_entry *ret)
+/* Nodes in the order of their numbers, which are their cookies above `first`. */
+static int next_node(struct tree *t, enum tree_kind kind, uint32_t first, uint32_t cookie, struct tree_entry *ret)
 {
-    uint32_t i = cookie < 3 ? 0 : cookie - 2;
+    uint32_t i = cookie < first ? 0 : cookie - first + 1;
     bool found = false;
 
     pthread_rwlock_rdlock(&t->lock);
     for (; i < t->room && !found; i++) {
-        struct tree_node *node = t->nodes[i];
-        const char *name = node && !node->gone ? (dir == TREE_SYSTEM ? node->serial : node->mac_name) : NULL;
+        const char *name = name_as(t->nodes[i], kind);
 
         if (!name) continue;
-        ret->file = (struct tree_file){.kind = dir == TREE_SYSTEM ? TREE_NODE : TREE_TFTP_LINK, .node = hold(node)};
-        ret->cookie = i + 3;
+        ret->file = (struct tree_file){.kind = kind, .node = hold(t->nodes[i])};
+        ret->cookie = i + first;
         snprintf(ret->name, sizeof(ret->name), "%s", name);
         found = true;
     }
@@ -581,7 +616,9 @@ int tree_next(struct tree *t, const struct tree_file *dir, uint32_t cookie, stru
     if (dir->kind != TREE_SYSTEM && dir->kind != TREE_TFTPBOOT) return -ENOTDIR;
     if (cookie <= 2 && refresh(t) < 0) return -ETIMEDOUT;
     atomic_store(&t->listed, true);
-    return next_node(t, dir->kind, cookie, ret);
+    if (dir->kind == TREE_SYSTEM) return next_node(t, TREE_NODE, FIRST_NODE, cookie, ret);
+    if (cookie < FIRST_NODE + MAX_NODES && next_node(t, TREE_TFTP_LINK, FIRST_NODE, cookie, ret)) return 1;
+    return next_node(t, TREE_SERIAL_LINK, FIRST_NODE + MAX_NODES, cookie, ret);
 }
 
 /* ---- the life of the mount ---- */

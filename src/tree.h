@@ -4,6 +4,7 @@
  *   /system/<serial>/rootfs  a node's view
  *   /system/<serial>/boot    a symlink to where the image keeps its boot files
  *   /tftpboot/<mac-dashes>   a symlink to ../system/<serial>/boot/
+ *   /tftpboot/<8 digits>     the same, by the end of a hexadecimal serial: what a Raspberry Pi 4 or 5 asks for
  *
  * Nodes follow the catalog: it is looked at with every look-up up here, and by tree_follow(). */
 #pragma once
@@ -18,7 +19,7 @@ struct store;
 struct tree;
 struct tree_node;
 
-enum tree_kind { TREE_ROOT, TREE_SYSTEM, TREE_TFTPBOOT, TREE_NODE, TREE_BOOT_LINK, TREE_TFTP_LINK, TREE_VIEW };
+enum tree_kind { TREE_ROOT, TREE_SYSTEM, TREE_TFTPBOOT, TREE_NODE, TREE_BOOT_LINK, TREE_TFTP_LINK, TREE_SERIAL_LINK, TREE_VIEW };
 
 /* What a nodeid means, held until tree_put(). */
 struct tree_file {

@@ -273,7 +273,7 @@ node_remove() {
 
 mount_refused() {
     mkdir "$mountpoint" "$work/store/inside"
-    wrong 'mount: -o ro: no such option; there are sync, async and async=SECONDS' 'mount ' mount -o sync,ro "$mountpoint"
+    wrong 'mount: -o ro: no such option; there are sync, async, async=SECONDS and apply' 'mount ' mount -o sync,ro "$mountpoint"
     wrong 'mount: -o asynchronous: no such option; *' 'mount ' mount -o asynchronous "$mountpoint"
     wrong 'mount: -o async=0: SECONDS is a number from 1 to 3600' 'mount ' mount -o async=0 "$mountpoint"
     wrong 'mount: -o async=: SECONDS *' 'mount ' mount -o async= "$mountpoint"
@@ -314,6 +314,17 @@ mounted() {
     done_ '' umount "$mountpoint"
 }
 
+# What nfsd and dnsmasq are told; tests/mount_apply.sh lets them read it.
+configuration() {
+    wrong 'exports: --network: '"'10.0.0.0'"' is not an IPv4 network *' 'exports ' exports --network 10.0.0.0
+    wrong 'dnsmasq: --dhcp: '"'some'"' is none of full, proxy and none' 'dnsmasq ' dnsmasq --dhcp some
+    wrong 'exports: --mountpoint: '"'mnt'"' is not an absolute path' 'exports ' exports --mountpoint mnt
+    fails '*is not mounted; --mountpoint DIR says where it will be' exports
+    fails '*is not mounted; *' dnsmasq
+    done_ '*/m/system 10.0.0.0/8(rw,sync,no_subtree_check,no_root_squash,fsid=*)' exports --mountpoint /m --network 10.0.0.0/8
+    done_ '*'$'\n''tftp-root=/m/tftpboot'$'\n''*' dnsmasq --mountpoint /m
+}
+
 full_output() {
     local errors
     errors=$("$coppice" node list 2>&1 >/dev/full)
@@ -331,6 +342,7 @@ node_set
 node_remove
 mount_refused
 mounted
+configuration
 full_output
 
 [[ $failures == 0 ]] || echo "$failures failed"

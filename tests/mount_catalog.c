@@ -122,6 +122,30 @@ static void test_a_mac_goes_from_one_node_to_another(void **state)
     assert_string_equal(target_of(harness_on_mount("tftpboot/02-00-00-00-00-07")), "../system/node-b/boot/");
 }
 
+/* A Raspberry Pi 4 or 5 asks for the last eight digits of its serial below the TFTP root. */
+static void test_a_hexadecimal_serial_has_a_link_by_its_end(void **state)
+{
+    (void)state;
+    sql("INSERT INTO node(serial, mac) VALUES('10000000AB42320D', 'dc:a6:32:00:00:01')");
+    assert_string_equal(target_of(harness_on_mount("tftpboot/ab42320d")), "../system/10000000AB42320D/boot/");
+    made_check_file(harness_on_mount("tftpboot/ab42320d/vmlinuz"), 68, 300000);
+    assert_true(lists(harness_on_mount("tftpboot"), "ab42320d"));
+    assert_true(lists(harness_on_mount("tftpboot"), "dc-a6-32-00-00-01"));
+    assert_false(is_there(harness_on_mount("tftpboot/AB42320D")));
+    assert_false(is_there(harness_on_mount("tftpboot/10000000")));
+    assert_false(lists(harness_on_mount("tftpboot"), "inserted"));
+
+    /* Two with one end: the older node keeps the link, and the name is listed once. */
+    int count = count_of(harness_on_mount("tftpboot"));
+    sql("INSERT INTO node(serial) VALUES('00000000ab42320d')");
+    assert_string_equal(target_of(harness_on_mount("tftpboot/ab42320d")), "../system/10000000AB42320D/boot/");
+    assert_int_equal(count_of(harness_on_mount("tftpboot")), count);
+    sql("DELETE FROM node WHERE serial = '10000000AB42320D'");
+    assert_string_equal(target_of(harness_on_mount("tftpboot/ab42320d")), "../system/00000000ab42320d/boot/");
+    sql("DELETE FROM node WHERE serial = '00000000ab42320d'");
+    assert_false(is_there(harness_on_mount("tftpboot/ab42320d")));
+}
+
 /* Up to a second: what the daemon cannot take back at once from the kernel it must take back by then. */
 static bool comes_true_within_a_second(bool (*condition)(void *data), void *data)
 {
@@ -452,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_an_inserted_node_is_there_at_the_next_look_up),
         cmocka_unit_test(test_boot_and_tftpboot_lead_to_the_node_s_boot_directory),
         cmocka_unit_test(test_a_changed_mac_moves_the_tftpboot_link),
+        cmocka_unit_test(test_a_hexadecimal_serial_has_a_link_by_its_end),
         cmocka_unit_test(test_a_mac_goes_from_one_node_to_another),
         cmocka_unit_test(test_a_deleted_node_leaves_the_view_within_a_second),
         cmocka_unit_test(test_a_node_inserted_again_finds_its_delta),
