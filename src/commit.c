@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -14,6 +15,7 @@
 
 /* A WAL of this many pages (4 MiB) is moved into the database; the file stays that long and is used again. */
 #define CHECKPOINT_PAGES 1000
+#define FRAME 4120 /* bytes of a page in the WAL */
 
 struct commit_batch {
     int references; /* guarded by commit.state_lock */
@@ -41,6 +43,8 @@ struct commit {
     struct object_list doomed;    /* objects that written batches ended: unlinked once those are durable */
     bool new_names;               /* objects were made whose names are perhaps not on the disk */
     bool unsettled;               /* either was the case since the last time `settle` was called */
+    int wal_most, wal_next;       /* pages behind which whoever commits moves the WAL; where that is tried next */
+    bool shorten;                 /* the WAL's file, or the database's, is longer than it need be */
     commit_settle_fn settle;
     void *settle_data;
     int64_t since;                /* when the oldest batch that is not durable began */
@@ -115,6 +119,7 @@ int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const 
     c->db = db;
     c->objects_fd = objects_fd;
     c->name = io_format("%s", name);
+    c->wal_most = c->wal_next = INT_MAX;
     c->settle = settle;
     c->settle_data = settle_data;
     pthread_mutex_init(&c->lock, NULL);
@@ -268,6 +273,16 @@ int commit_drops_object(struct commit *c, uint64_t object)
     return object_list_add(&c->dropped, object);
 }
 
+/* Lock held, no batch open. Where it cannot be moved whole, for someone reads or the disk is full, later. */
+static void keep_wal_short(struct commit *c)
+{
+    int pages = db_wal_pages(c->db);
+
+    if (pages < c->wal_next) return;
+    db_checkpoint(c->db, NULL, NULL);
+    c->wal_next = db_wal_pages(c->db) ? pages + c->wal_most / 4 : c->wal_most;
+}
+
 /* COMMIT into the WAL. Lock held, a batch open. */
 static int write_batch(struct commit *c)
 {
@@ -284,6 +299,7 @@ static int write_batch(struct commit *c)
     }
     object_list_move(&c->doomed, &c->dropped);
     batch_close(c, 0);
+    keep_wal_short(c);
     return 0;
 }
 
@@ -472,6 +488,34 @@ bool commit_pending(struct commit *c, int64_t *ret_since)
     return *ret_since != 0;
 }
 
+void commit_limit_wal(struct commit *c, uint64_t bytes)
+{
+    int pages = bytes / FRAME;
+
+    commit_lock(c);
+    if (pages != c->wal_most) {
+        if (db_limit_wal(c->db, (pages < CHECKPOINT_PAGES ? pages : CHECKPOINT_PAGES) * FRAME) == 0) {
+            c->shorten = pages < c->wal_most;
+            c->wal_most = c->wal_next = pages;
+        }
+    }
+    commit_unlock(c);
+}
+
+void commit_shorten(struct commit *c)
+{
+    commit_lock(c);
+    c->shorten = true;
+    commit_unlock(c);
+}
+
+static bool checkpoint_is_due(struct commit *c)
+{
+    int most = c->wal_most < CHECKPOINT_PAGES ? c->wal_most : CHECKPOINT_PAGES;
+
+    return c->shorten || db_wal_pages(c->db) >= most;
+}
+
 /* The bulk goes over a connection of its own while operations run; what they add meanwhile follows under the lock.
  * Only a WAL moved to its last frame is used again from its start. */
 int commit_checkpoint(struct commit *c, const char *db_path)
@@ -480,7 +524,7 @@ int commit_checkpoint(struct commit *c, const char *db_path)
     int r = 0;
 
     commit_lock(c);
-    bool due = db_wal_pages(c->db) >= CHECKPOINT_PAGES;
+    bool due = checkpoint_is_due(c);
     commit_unlock(c);
     if (!due || broken(c)) return 0;
     r = db_open(&other, db_path, DB_WRITE);
@@ -489,6 +533,7 @@ int commit_checkpoint(struct commit *c, const char *db_path)
     commit_lock(c);
     if (c->batch) r = write_batch(c);
     if (r == 0) r = db_checkpoint(c->db, NULL, NULL);
+    if (r == 0 && db_wal_pages(c->db) == 0) c->shorten = false;
     commit_unlock(c);
     return r;
 }

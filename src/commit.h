@@ -64,6 +64,13 @@ int commit_write(struct commit *commit);
 /* Something was executed that is not durable yet, at the latest since *ret_since (CLOCK_MONOTONIC seconds). */
 bool commit_pending(struct commit *commit, int64_t *ret_since);
 
+/* The WAL is to stay below so many bytes: whoever commits behind that moves it itself; and the file gives back what is more.
+ * Without a call there is no limit. */
+void commit_limit_wal(struct commit *commit, uint64_t bytes);
+
+/* The next commit_checkpoint() finds something to do, however short the WAL is. */
+void commit_shorten(struct commit *commit);
+
 /* Keeps the WAL from growing: moves it into the database file when it is long, for the most part without the lock. */
 int commit_checkpoint(struct commit *commit, const char *db_path);
 

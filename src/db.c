@@ -5,10 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "io.h"
 #include "log.h"
+
+#define PAGE_SIZE 4096
 
 struct db {
     sqlite3 *handle;
@@ -145,11 +148,26 @@ static int use_wal(struct db *db)
     return 0;
 }
 
+/* A limit on files would be met by a checkpoint, which then cannot end, and so the WAL neither: rather by the statement
+ * that adds something. */
+static int limit_pages(struct db *db)
+{
+    struct rlimit limit;
+    char sql[64];
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY) return 0;
+    snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %llu", (unsigned long long)limit.rlim_cur / PAGE_SIZE);
+    return db_exec(db, sql);
+}
+
 static int set_up(struct db *db, enum db_mode mode)
 {
     int r;
 
     sqlite3_busy_timeout(db->handle, 5000);
+    /* On a file that is there already it would write. */
+    r = mode == DB_CREATE ? db_exec(db, "PRAGMA auto_vacuum = INCREMENTAL") : 0;
+    if (r < 0) return r;
     r = db_exec(db, "PRAGMA page_size = 4096; PRAGMA secure_delete = OFF; PRAGMA foreign_keys = ON;"
                     "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY");
     if (r < 0) return r;
@@ -157,6 +175,7 @@ static int set_up(struct db *db, enum db_mode mode)
     if (r < 0) return r;
     if (mode != DB_READ) {
         r = use_wal(db);
+        if (r == 0) r = limit_pages(db);
         if (r < 0) return r;
     }
     /* The first read opens the WAL, and finds out whether the file is a database at all. */
@@ -170,6 +189,22 @@ static int set_up(struct db *db, enum db_mode mode)
 int db_wal_pages(struct db *db)
 {
     return db->wal_pages;
+}
+
+int db_limit_wal(struct db *db, uint64_t bytes)
+{
+    char sql[64];
+
+    snprintf(sql, sizeof(sql), "PRAGMA journal_size_limit = %llu", (unsigned long long)bytes);
+    return db_exec(db, sql);
+}
+
+int db_shrink(struct db *db, unsigned pages)
+{
+    char sql[64];
+
+    snprintf(sql, sizeof(sql), "PRAGMA incremental_vacuum(%u)", pages);
+    return db_exec(db, sql);
 }
 
 /* SQLite opens what it may not write for reading and fails later. */

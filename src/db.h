@@ -27,7 +27,8 @@ enum db_mode {
 
 /* Opens `path` with the project's settings: WAL (kept on close, never checkpointed behind the caller's
  * back: see db_checkpoint), page_size 4096, secure_delete off, foreign keys on, synchronous=NORMAL (a
- * commit is in the WAL file but not yet on the disk: see db_sync), temp_store memory, busy timeout 5 s. */
+ * commit is in the WAL file but not yet on the disk: see db_sync), temp_store memory, busy timeout 5 s,
+ * not larger than RLIMIT_FSIZE; a new file with auto_vacuum=incremental (see db_shrink). */
 int db_open(struct db **ret_db, const char *path, enum db_mode mode);
 
 /* A file that is never written again (an image's index): no WAL, no locks (immutable=1). */
@@ -91,6 +92,13 @@ int db_sync(struct db *db);
 /* Moves the WAL's content into the database file without waiting for anyone (PASSIVE).
  * *ret_pages: pages in the WAL, *ret_left: those not yet moved. Either may be NULL. */
 int db_checkpoint(struct db *db, int *ret_pages, int *ret_left);
+
+/* A WAL that is begun anew is cut to so many bytes, if the file is longer. */
+int db_limit_wal(struct db *db, uint64_t bytes);
+
+/* Gives up to so many free pages of the file back to the disk, which gets them with the next whole checkpoint. Within a
+ * transaction. Does nothing to a file that an older version made. */
+int db_shrink(struct db *db, unsigned pages);
 
 /* Pages in the WAL after the last commit on this connection (sqlite3_wal_hook); 0 before the first. */
 int db_wal_pages(struct db *db);

@@ -6,10 +6,10 @@
 #include <sys/stat.h>
 
 #include "db.h"
+#include "delta_create.h"
 #include "identity.h"
 #include "io.h"
 #include "log.h"
-#include "schema.h"
 
 #define FORMAT 1
 
@@ -17,6 +17,9 @@
  * under way might need more. */
 #define INO_STEP 65536
 #define INO_LEAST 1024
+
+#define PAGE 4096
+#define SHRINK_PAGES 256 /* given back at a time, while the node waits */
 
 #define SLOT_SHIFT 4
 #define SLOTS_PER_HASH (1u << SLOT_SHIFT)
@@ -29,7 +32,7 @@ enum statement {
     NEXT_CHUNK, ADD_CHUNK, REMOVE_CHUNK, REMOVE_CHUNKS,
     NEXT_UNDO, ADD_UNDO, REMOVE_UNDO, REMOVE_UNDOS, ANY_UNDO, SETTLE_UNDO, ADD_FRESH, NEXT_FRESH, REMOVE_FRESH, SETTLE_FRESH,
     GET_XATTR, SET_XATTR, REMOVE_XATTR, REMOVE_XATTRS, LIST_XATTRS,
-    RESERVE, FREE_PAGES, STATEMENTS
+    RESERVE, SPACE, STATEMENTS
 };
 
 #define NEXT(table)                                                                                     \
@@ -80,7 +83,7 @@ static const char *const sql[STATEMENTS] = {
     [REMOVE_XATTR] = "DELETE FROM xattr WHERE ino = :ino AND name = :name",
     [REMOVE_XATTRS] = "DELETE FROM xattr WHERE ino = :ino",
     [LIST_XATTRS] = "SELECT name, value FROM xattr WHERE ino = :ino ORDER BY name",
-    [FREE_PAGES] = "SELECT freelist_count FROM pragma_freelist_count",
+    [SPACE] = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count",
     [RESERVE] = "UPDATE view SET next_ino = max(next_ino, :next)",
 };
 
@@ -111,53 +114,6 @@ static int use_for(struct delta *d, enum statement which, db_stmt **ret, uint64_
 
     if (r == 0) db_bind_int(*ret, ":ino", ino);
     return r;
-}
-
-static int fill_new(struct db *db, const struct delta_base *base)
-{
-    db_stmt *s;
-    int r = db_begin(db);
-
-    if (r == 0) r = db_exec(db, schema_delta);
-    if (r == 0)
-        r = db_prepare(db, &s, "INSERT INTO view(id, image, image_count, image_base, shift, next_ino) "
-                               "VALUES(1, :image, :count, :base, 0, :next)");
-    if (r < 0) return r;
-    db_bind_text(s, ":image", base->image);
-    db_bind_int(s, ":count", base->image_count);
-    db_bind_int(s, ":base", DELTA_FIRST);
-    db_bind_int(s, ":next", DELTA_FIRST + (int64_t)base->image_count + 1);
-    r = db_run(s);
-    if (r == 0) r = db_commit(db);
-    return r == 0 ? db_sync(db) : r;
-}
-
-/* Made under another name, so that a delta.db that is there is whole. */
-static int create(int nodes_fd, const char *path, const char *serial, const struct delta_base *base)
-{
-    _cleanup_free_ char *temporary = io_format("%s/delta.new", path);
-    _cleanup_close_ int fd = -1;
-    struct db *db = NULL;
-    int r;
-
-    if (!temporary) return -ENOMEM;
-    r = io_mkdir(nodes_fd, serial, 0700);
-    if (r < 0) return r;
-    fd = io_open_beneath(nodes_fd, serial, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0) return fd;
-    r = io_mkdir(fd, "objects", 0700);
-    if (r < 0) return r;
-    for (int i = 0; i < 3; i++)
-        unlinkat(fd, (const char *[]){"delta.new", "delta.new-wal", "delta.new-shm"}[i], 0);
-    r = db_open(&db, temporary, DB_CREATE);
-    if (r == 0) r = fill_new(db, base);
-    if (r == 0) r = db_checkpoint(db, NULL, NULL);
-    db_close(db);
-    if (r < 0) return r;
-    unlinkat(fd, "delta.new-wal", 0);
-    unlinkat(fd, "delta.new-shm", 0);
-    r = commit_rename(fd, "delta.new", "delta.db");
-    return r < 0 ? r : commit_object(nodes_fd, true);
 }
 
 static int read_view(struct delta *d)
@@ -208,7 +164,7 @@ int delta_open(struct delta **ret_delta, int nodes_fd, const char *path, const c
     if (!name) return -ENOMEM;
     if (faccessat(nodes_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
         if (errno != ENOENT || !base) return -errno;
-        r = create(nodes_fd, path, serial, base);
+        r = delta_create(nodes_fd, path, serial, base);
         if (r < 0) return r;
     }
     d = calloc(1, sizeof(*d));
@@ -275,18 +231,43 @@ int delta_reserve(struct delta *d)
     return 0;
 }
 
-int delta_free_bytes(struct delta *d, uint64_t *ret_bytes)
+/* Lock held. */
+static int space(struct delta *d, uint64_t *ret_bytes, uint64_t *ret_free)
 {
     db_stmt *s;
+    int r = use(d, SPACE, &s);
+
+    if (r == 0) r = db_step(s);
+    if (r <= 0) return r < 0 ? r : -EIO;
+    *ret_bytes = db_int(s, 0) * PAGE;
+    *ret_free = db_int(s, 1) * PAGE;
+    db_reset(s);
+    return 0;
+}
+
+int delta_space(struct delta *d, uint64_t *ret_bytes, uint64_t *ret_free)
+{
     int r;
 
     commit_lock(d->commit);
-    r = use(d, FREE_PAGES, &s);
-    if (r == 0) r = db_step(s);
-    if (r > 0) *ret_bytes = db_int(s, 0) * 4096;
-    if (r > 0) db_reset(s);
+    r = space(d, ret_bytes, ret_free);
     commit_unlock(d->commit);
-    return r > 0 ? 0 : r < 0 ? r : -EIO;
+    return r;
+}
+
+int delta_shrink(struct delta *d, uint64_t keep)
+{
+    struct commit_batch *batch;
+    uint64_t bytes, unused;
+    int r = commit_begin(d->commit);
+
+    if (r < 0) return r;
+    r = space(d, &bytes, &unused);
+    if (r == 0 && unused < keep + SHRINK_PAGES * PAGE) r = -EAGAIN;
+    if (r == 0) r = db_shrink(d->db, SHRINK_PAGES);
+    r = commit_end(d->commit, r, &batch);
+    if (r == 0) r = commit_flush(d->commit, batch);
+    return r == -EAGAIN ? 0 : r < 0 ? r : 1;
 }
 
 int delta_new_ino(struct delta *d, uint64_t *ret_ino)

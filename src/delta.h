@@ -63,8 +63,10 @@ uint64_t delta_shift(const struct delta *delta);
 
 /* Makes sure that there are numbers for one operation more; to be called before commit_begin(). */
 int delta_reserve(struct delta *delta);
-/* Bytes inside delta.db that deleted rows have left: the file does not shrink, it is filled again. Takes the lock. */
-int delta_free_bytes(struct delta *delta, uint64_t *ret_bytes);
+/* Bytes of delta.db, and those among them that deleted rows have left: they are filled again. Takes the lock. */
+int delta_space(struct delta *delta, uint64_t *ret_bytes, uint64_t *ret_free);
+/* Gives some of the free bytes back to the disk, but for `keep`: 1 when it did. Takes the lock. */
+int delta_shrink(struct delta *delta, uint64_t keep);
 /* A number never used before, for an inode or an object. */
 int delta_new_ino(struct delta *delta, uint64_t *ret_ino);
 /* True for a number that was given out. */

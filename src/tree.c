@@ -13,6 +13,7 @@
 #include "inode.h"
 #include "io.h"
 #include "log.h"
+#include "room.h"
 #include "store.h"
 
 #define MAX_NODES (1u << IDENTITY_NODE_BITS)
@@ -51,6 +52,7 @@ struct tree {
     struct view_shared shared;
     char *images_path, *nodes_path;
     int images_fd, nodes_fd;
+    struct room disk;
 
     pthread_mutex_t catalog_lock; /* guards the catalog and the versions; taken before `lock` */
     int64_t version, told_version;
@@ -667,12 +669,14 @@ int tree_open(struct tree **ret_tree, struct store *store, bool sync)
     t->shared = (struct view_shared){
         .identity = &t->identity,
         .files = fdcache_new(io_raise_nofile() / 2),
+        .room = &t->disk,
         .nodes_fd = t->nodes_fd,
         .nodes_path = t->nodes_path,
         .sync = sync,
     };
     r = catalog_key(store->catalog, key);
     if (r == 0 && (t->images_fd < 0 || t->nodes_fd < 0)) r = -ENOENT;
+    if (r == 0) r = room_init(&t->disk, t->nodes_fd);
     if (r == 0 && (!t->images_path || !t->nodes_path || !t->shared.files)) r = -ENOMEM;
     if (r == 0) {
         identity_init(&t->identity, key);

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #include "commit.h"
 #include "content.h"
@@ -13,13 +12,9 @@
 #include "log.h"
 #include "object.h"
 #include "recovery.h"
+#include "room.h"
 
-/* Kept free for what makes room, as deleting writes to the database too: a share of the disk within bounds, which
- * yield on a very small one. */
-#define ROOM_SHARE 32
-#define ROOM_LEAST (UINT64_C(8) << 20)
-#define ROOM_MOST (UINT64_C(32) << 20)
-#define ROOM_SMALL 4
+#define SHRINKS 8        /* in one round of the housekeeper's */
 #define ROOM_ROWS 262144 /* free among the rows, for what may go into one */
 
 struct learning {
@@ -78,6 +73,7 @@ static int attach(struct view *v, const struct delta_base *create)
                   delta_image_count(d));
         r = -EIO;
     }
+    commit_limit_wal(delta_commit(d), room_for_wal(v->shared->room));
     if (r == 0) r = recovery_run(d);
     if (r == 0) r = learn(v, d);
     if (r == 0) r = sweep(v, d);
@@ -293,16 +289,39 @@ void view_forget(struct view *v, uint64_t ino, uint64_t count)
                            (unsigned long long)ino, log_reason(r));
 }
 
-void view_tidy(struct view *v, int64_t now, int64_t age)
+/* On a disk that is nearly full, what the database does not need is given back. */
+static int give_back(struct view *v, struct delta *d)
 {
-    struct delta *d = atomic_load(&v->delta);
+    int r = 0;
+
+    commit_limit_wal(delta_commit(d), room_for_wal(v->shared->room));
+    for (int i = 0; i < SHRINKS && r == 0 && room_is_tight(v->shared->room); i++) {
+        r = delta_shrink(d, ROOM_ROWS);
+        if (r <= 0) return r;
+        commit_shorten(delta_commit(d));
+        r = commit_checkpoint(delta_commit(d), delta_path(d));
+    }
+    return r;
+}
+
+static int tidy(struct view *v, struct delta *d, int64_t now, int64_t age)
+{
     int64_t since;
     int r = 0;
 
-    if (!d) return;
     if (commit_pending(delta_commit(d), &since)) r = (now - since >= age ? commit_sync : commit_write)(delta_commit(d));
-    if (r == 0) r = commit_checkpoint(delta_commit(d), delta_path(d));
-    if (r < 0 && r != -EBUSY) log_warning("node %s: housekeeping: %s", v->serial, log_reason(r));
+    if (r == 0) r = give_back(v, d);
+    return r < 0 ? r : commit_checkpoint(delta_commit(d), delta_path(d));
+}
+
+void view_tidy(struct view *v, int64_t now, int64_t age)
+{
+    struct delta *d = atomic_load(&v->delta);
+    int r = d ? tidy(v, d, now, age) : 0;
+
+    if (r == -EBUSY) return;
+    if (r < 0 && r != v->tidy_error) log_warning("node %s: housekeeping: %s", v->serial, log_reason(r));
+    v->tidy_error = r;
 }
 
 int view_sync(struct view *v)
@@ -313,27 +332,22 @@ int view_sync(struct view *v)
 }
 
 /* What was small and is deleted leaves room in the database, not on the disk. */
-static bool has_room_in_rows(struct view *v, uint64_t size)
+static int check_rows(struct view *v, uint64_t size, int on_disk)
 {
+    bool in_row = size <= CONTENT_ROW_MAX;
     struct delta *d = atomic_load(&v->delta);
-    uint64_t bytes;
+    uint64_t bytes, unused;
 
-    return d && size <= CONTENT_ROW_MAX && delta_free_bytes(d, &bytes) == 0 && bytes >= ROOM_ROWS + size;
+    if (!d || delta_space(d, &bytes, &unused) < 0) return on_disk;
+    if (on_disk < 0 && (!in_row || unused < ROOM_ROWS + size)) return on_disk;
+    return room_check_file(v->shared->room, bytes - unused + (in_row ? size : 0));
 }
 
 int view_check_room(struct view *v, uint64_t size)
 {
-    struct statvfs st;
-    uint64_t disk, reserve;
+    int r = room_take(v->shared->room, size);
 
-    if (fstatvfs(v->shared->nodes_fd, &st) < 0) return -errno;
-    disk = (uint64_t)st.f_blocks * st.f_frsize;
-    reserve = disk / ROOM_SHARE;
-    if (reserve < ROOM_LEAST) reserve = ROOM_LEAST;
-    if (reserve > ROOM_MOST) reserve = ROOM_MOST;
-    if (reserve > disk / ROOM_SMALL) reserve = disk / ROOM_SMALL;
-    if ((uint64_t)st.f_bavail * st.f_frsize >= reserve + size) return 0;
-    return has_room_in_rows(v, size) ? 0 : -ENOSPC;
+    return r == -ENOSPC || room_limits_files(v->shared->room) ? check_rows(v, size, r) : r;
 }
 
 static int open_object(void *data, uint64_t object)

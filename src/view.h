@@ -18,6 +18,7 @@
 #include "inomap.h"
 
 struct fdcache;
+struct room;
 
 #define VIEW_CONTENT_LOCKS 64
 
@@ -25,6 +26,7 @@ struct fdcache;
 struct view_shared {
     const struct identity *identity;
     struct fdcache *files;
+    struct room *room;
     int nodes_fd;
     const char *nodes_path;
     bool sync; /* every metadata operation is durable before its reply */
@@ -47,6 +49,8 @@ struct view {
     pthread_mutex_t references_lock; /* guards the two below */
     struct inomap references;        /* look-ups that the kernel has not forgotten */
     struct inomap orphans;           /* inodes without a name that the kernel still refers to */
+
+    int tidy_error; /* the last, so that it is told once; the housekeeper's own */
 
     /* Guards an inode's contents, by number: for reading shared, for writing exclusive. */
     pthread_rwlock_t content_locks[VIEW_CONTENT_LOCKS];

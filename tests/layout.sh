@@ -9,9 +9,9 @@ shopt -s nullglob
 
 # The layers from the ground up: a file includes its own layer and those below. Every file of src/ is in one of them.
 layers=(
-    "log io bootname network service longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs"
+    "log io bootname network service longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room"
     "db schema"
-    "catalog store commit delta image image_*"
+    "catalog store commit delta delta_create image image_*"
     "view dirent inode acl xattr names content chunk recovery"
     "tree"
     "watch fuse_ops import import_* export dnsmasq"

@@ -175,9 +175,11 @@ int view_fixture_setup(void **state)
     f->shared = (struct view_shared){
         .identity = &f->identity,
         .files = fdcache_new(64),
+        .room = &f->room,
         .nodes_fd = open(scratch_path(&f->scratch, "nodes"), O_RDONLY | O_DIRECTORY | O_CLOEXEC),
         .nodes_path = strdup(scratch_path(&f->scratch, "nodes")),
     };
+    if (room_init(&f->room, f->shared.nodes_fd) < 0) return -1;
     *state = f;
     return 0;
 }

@@ -18,6 +18,7 @@
 #include "image.h"
 #include "inode.h"
 #include "names.h"
+#include "room.h"
 #include "scratch.h"
 #include "view.h"
 
@@ -26,6 +27,7 @@ enum { VIEW_FIXTURE_SPARSE = 200000 };
 struct view_fixture {
     void *scratch; /* see scratch_setup() */
     struct identity identity;
+    struct room room;
     struct view_shared shared; /* not sync */
     struct image *image;
     struct view *view; /* open between view_fixture_open() and view_fixture_close() */
