@@ -114,6 +114,7 @@ int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const 
         const char *sql;
     } statements[] = {{&c->begin, "BEGIN"},          {&c->commit, "COMMIT"},     {&c->rollback, "ROLLBACK"},
                       {&c->savepoint, "SAVEPOINT op"}, {&c->keep, "RELEASE op"}, {&c->undo, "ROLLBACK TO op"}};
+    int r;
 
     if (!c) return -ENOMEM;
     c->db = db;
@@ -126,12 +127,17 @@ int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const 
     pthread_mutex_init(&c->state_lock, NULL);
     pthread_cond_init(&c->changed, NULL);
     for (size_t i = 0; i < sizeof(statements) / sizeof(*statements); i++) {
-        int r = db_prepare(db, statements[i].statement, statements[i].sql);
+        r = db_prepare(db, statements[i].statement, statements[i].sql);
 
         if (r < 0) {
             commit_free(c);
             return r;
         }
+    }
+    r = db_keep_reading(db);
+    if (r < 0) {
+        commit_free(c);
+        return r;
     }
     *ret_commit = c;
     return 0;
@@ -524,9 +530,11 @@ int commit_checkpoint(struct commit *c, const char *db_path)
     int r = 0;
 
     commit_lock(c);
-    bool due = checkpoint_is_due(c);
+    bool due = checkpoint_is_due(c) && !broken(c);
+    if (due && c->batch) r = write_batch(c);
+    if (due && r == 0) r = db_keep_reading(c->db); /* from here on the other may move all that was written */
     commit_unlock(c);
-    if (!due || broken(c)) return 0;
+    if (!due || r < 0) return r;
     r = db_open(&other, db_path, DB_WRITE);
     if (r == 0) r = db_checkpoint(other, NULL, NULL);
     if (r < 0) return r;

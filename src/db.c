@@ -17,6 +17,7 @@ struct db {
     sqlite3 *handle;
     sqlite3_file *wal;     /* NULL: not in WAL mode. Fetched once, so that db_sync() touches nothing else */
     db_stmt *data_version; /* prepared at its first use */
+    db_stmt *reader;       /* holds the read transaction of db_keep_reading() */
     int wal_pages;         /* after the last commit on this connection */
 };
 
@@ -429,12 +430,26 @@ int db_sync(struct db *db)
     return error > 0 ? -error : -EIO;
 }
 
+int db_keep_reading(struct db *db)
+{
+    int r = 0;
+
+    if (db->reader) db_reset(db->reader);
+    else r = db_prepare(db, &db->reader, "SELECT 1 FROM sqlite_schema");
+    if (r == 0) r = db_step(db->reader);
+    return r < 0 ? r : 0;
+}
+
 int db_checkpoint(struct db *db, int *ret_pages, int *ret_left)
 {
-    int pages = 0, moved = 0;
-    int r = sqlite3_wal_checkpoint_v2(db->handle, "main", SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
+    int pages = 0, moved = 0, r;
 
-    if (r != SQLITE_OK) return error_of(db->handle);
+    /* A read transaction of its own would be in the way; the new one stands on the end of the WAL. */
+    if (db->reader) db_reset(db->reader);
+    r = sqlite3_wal_checkpoint_v2(db->handle, "main", SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
+    if (r != SQLITE_OK) r = error_of(db->handle);
+    if (db->reader) db_keep_reading(db); /* without it all is right, and slower */
+    if (r < 0) return r;
     if (pages == moved) db->wal_pages = 0; /* the next commit begins the file anew */
     /* -1: not in WAL mode. */
     if (ret_pages) *ret_pages = pages < 0 ? 0 : pages;

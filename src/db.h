@@ -103,5 +103,10 @@ int db_shrink(struct db *db, unsigned pages);
 /* Pages in the WAL after the last commit on this connection (sqlite3_wal_hook); 0 before the first. */
 int db_wal_pages(struct db *db);
 
+/* For the one connection that writes a file: its read transaction stays open between statements, which spares it the locks that each
+ * statement takes on the file (four calls of fcntl(2)). What it writes itself it sees; nobody else may write. A checkpoint on this
+ * connection begins it anew, as does calling this again outside a transaction; one on another gets no further than its beginning. */
+int db_keep_reading(struct db *db);
+
 /* Copies the whole database into a new file by SQLite's backup API. */
 int db_copy(struct db *from, const char *to_path);
