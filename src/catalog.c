@@ -531,6 +531,19 @@ int catalog_bind_node(struct catalog *catalog, int64_t number, const char *image
     return change(catalog, statement);
 }
 
+int catalog_bound_image(struct catalog *catalog, const char *serial, char **ret_image)
+{
+    _cleanup_stmt_ db_stmt *statement = NULL;
+    int r = prepare(catalog, &statement, "SELECT image FROM identity WHERE serial = :serial");
+
+    if (r < 0) return r;
+    db_bind_text(statement, ":serial", serial);
+    r = step(catalog, statement);
+    if (r <= 0) return r < 0 ? r : -ENOENT;
+    *ret_image = db_is_null(statement, 0) ? NULL : strdup(db_text(statement, 0));
+    return *ret_image || db_is_null(statement, 0) ? 0 : -ENOMEM;
+}
+
 int catalog_forget_node(struct catalog *catalog, const char *serial)
 {
     _cleanup_stmt_ db_stmt *statement = NULL;

@@ -72,5 +72,7 @@ int catalog_remove_node(struct catalog *catalog, const char *serial);
 
 /* The daemon begins a delta: the node stands on `image` from now on, whatever the default becomes. Durable on return. */
 int catalog_bind_node(struct catalog *catalog, int64_t number, const char *image);
+/* The image its changes stand on, whether it has a row or not; NULL: none yet. -ENOENT: no such node. Caller frees. */
+int catalog_bound_image(struct catalog *catalog, const char *serial, char **ret_image);
 /* A node without a row gives up its number and its bound image; its next row gets a new number. */
 int catalog_forget_node(struct catalog *catalog, const char *serial);

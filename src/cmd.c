@@ -70,9 +70,20 @@ static const char *operand_name(const char *usage, int n, size_t *ret_length)
     return NULL;
 }
 
+/* Bracketed words, which are no options and follow nothing: "[SERIAL]". */
+static int optional_operands(const char *usage)
+{
+    int count = 0;
+    for (const char *at = usage; (at = strchr(at, '[')); at++) {
+        size_t word = strcspn(at, " ");
+        count += at[1] != '-' && at[word - 1] == ']' && (at == usage || at[-1] == ' ');
+    }
+    return count;
+}
+
 static bool take_operands(struct cmd *cmd)
 {
-    int given = cmd->argc - optind, wanted = 0;
+    int given = cmd->argc - optind, wanted = 0, most;
     size_t length;
     while (operand_name(cmd->command->usage, wanted, &length)) wanted++;
     cmd->operands = cmd->argv + optind;
@@ -81,8 +92,9 @@ static bool take_operands(struct cmd *cmd)
         cmd->status = cmd_usage_error(cmd, "%.*s is missing", (int)length, name);
         return false;
     }
-    if (given > wanted) {
-        cmd->status = cmd_usage_error(cmd, "'%s' is one argument too many", cmd->operands[wanted]);
+    most = wanted + optional_operands(cmd->command->usage);
+    if (given > most) {
+        cmd->status = cmd_usage_error(cmd, "'%s' is one argument too many", cmd->operands[most]);
         return false;
     }
     return true;

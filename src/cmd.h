@@ -16,7 +16,8 @@ struct cmd;
 struct command {
     const char *name;
     const char *sub;             /* "import" of "image import"; NULL when the name is all */
-    const char *usage;           /* "NAME [--json]": words outside brackets are the operands, all of them required */
+    const char *usage;           /* "NAME [SERIAL] [--json]": words outside brackets are the operands, all of them required;
+                                    a bracketed word may follow them */
     const char *summary;         /* one line, without a full stop */
     const char *help;            /* what it does and its options, lines ending with \n; NULL: the summary says all */
     const char *example;         /* arguments after "coppice " */
@@ -30,7 +31,7 @@ struct cmd {
     const char *program; /* how the user calls coppice on this store: "coppice" or "coppice --store DIR" */
     int argc;
     char **argv;     /* argv[0] is the last word of the command's name */
-    char **operands; /* from cmd_parse(): as many as `usage` names */
+    char **operands; /* from cmd_parse(): as many as `usage` names, and NULL after the last one given */
     int status;      /* from cmd_parse(): the exit code when it returns false */
 };
 
@@ -66,6 +67,7 @@ int cmd_check_network(const struct cmd *cmd, const char *network);
 
 int cmd_init(struct cmd *cmd);
 int cmd_status(struct cmd *cmd);
+int cmd_fsck(struct cmd *cmd);
 
 int cmd_image_import(struct cmd *cmd);
 int cmd_image_list(struct cmd *cmd);

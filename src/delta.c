@@ -22,7 +22,7 @@
 #define SHRINK_PAGES 256 /* given back at a time, while the node waits */
 
 #define SLOT_SHIFT 4
-#define SLOTS_PER_HASH (1u << SLOT_SHIFT)
+_Static_assert(DELTA_SLOTS_PER_HASH == 1 << SLOT_SHIFT, "a name's slots");
 #define HASH_MASK ((1u << 26) - 1)
 
 enum statement {
@@ -367,9 +367,9 @@ int delta_remove_inode(struct delta *d, uint64_t ino)
     return r < 0 ? r : run_for(d, REMOVE_INODE, ino);
 }
 
-static uint32_t first_slot(const struct delta *d, const char *name, size_t length)
+uint32_t delta_first_slot(const struct identity *identity, const char *name, size_t length)
 {
-    return (identity_name_hash(d->identity, name, length) & HASH_MASK) << SLOT_SHIFT;
+    return (identity_name_hash(identity, name, length) & HASH_MASK) << SLOT_SHIFT;
 }
 
 static void read_dirent(db_stmt *s, struct delta_dirent *e, const void *name, size_t length)
@@ -386,7 +386,7 @@ static void read_dirent(db_stmt *s, struct delta_dirent *e, const void *name, si
 static int find_dirent(struct delta *d, uint64_t parent, const char *name, size_t length, struct delta_dirent *e,
                        uint32_t *ret_taken)
 {
-    uint32_t first = first_slot(d, name, length);
+    uint32_t first = delta_first_slot(d->identity, name, length);
     db_stmt *s;
     int r = use(d, FIND_DIRENT, &s);
 
@@ -423,11 +423,11 @@ int delta_set_dirent(struct delta *d, uint64_t parent, const char *name, size_t 
     int found = find_dirent(d, parent, name, length, &e, &taken), r;
 
     if (found < 0) return found;
-    if (!found && taken == (1u << SLOTS_PER_HASH) - 1) return -ENOSPC;
+    if (!found && taken == (1u << DELTA_SLOTS_PER_HASH) - 1) return -ENOSPC;
     r = use_for(d, found ? SET_DIRENT : ADD_DIRENT, &s, ino);
     if (r < 0) return r;
     db_bind_int(s, ":parent", parent);
-    db_bind_int(s, ":slot", found ? e.slot : first_slot(d, name, length) + __builtin_ctz(~taken));
+    db_bind_int(s, ":slot", found ? e.slot : delta_first_slot(d->identity, name, length) + __builtin_ctz(~taken));
     db_bind_int(s, ":type", type);
     if (!found) db_bind_blob(s, ":name", name, length);
     return db_run(s);

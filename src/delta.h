@@ -82,6 +82,10 @@ int delta_clear_inode(struct delta *delta, uint64_t ino);
 /* Inodes without a name, in number order after `ino`: 1 and *ret_ino, 0 when there are no more. */
 int delta_next_orphan(struct delta *delta, uint64_t ino, uint64_t *ret_ino);
 
+/* The first of the slots in which a name may stand, of as many as follow. */
+#define DELTA_SLOTS_PER_HASH 16
+uint32_t delta_first_slot(const struct identity *identity, const char *name, size_t length);
+
 int delta_get_dirent(struct delta *delta, uint64_t parent, const char *name, size_t length, struct delta_dirent *ret_dirent);
 /* Adds or replaces the row of this name. -ENOSPC when 16 names of one hash are there. */
 int delta_set_dirent(struct delta *delta, uint64_t parent, const char *name, size_t length, uint64_t ino, uint8_t type);

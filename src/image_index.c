@@ -2,13 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <nettle/sha2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include "db.h"
+#include "image_digest.h"
 #include "image_load.h"
 #include "io.h"
 #include "linkmap.h"
@@ -87,24 +87,8 @@ static int64_t rdev_of(const struct stat *st)
     return S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode) ? (int64_t)st->st_rdev : 0;
 }
 
-static int digest_fd(struct builder *builder, int fd, uint8_t ret_digest[SHA256_DIGEST_SIZE])
-{
-    struct sha256_ctx sha;
-    off_t offset = 0;
-    ssize_t n;
-
-    sha256_init(&sha);
-    while ((n = io_pread(fd, builder->buffer, READ_SIZE, offset)) > 0) {
-        sha256_update(&sha, n, builder->buffer);
-        offset += n;
-        progress_add(builder->progress, 0, n);
-    }
-    sha256_digest(&sha, SHA256_DIGEST_SIZE, ret_digest);
-    return n;
-}
-
 /* 1: *ret_digest is the file's; 0: it has none. */
-static int digest_file(struct builder *builder, const struct found *found, uint8_t ret_digest[SHA256_DIGEST_SIZE])
+static int digest_file(struct builder *builder, const struct found *found, uint8_t ret_digest[IMAGE_DIGEST_SIZE])
 {
     _cleanup_close_ int fd = -1;
     int r;
@@ -113,7 +97,7 @@ static int digest_file(struct builder *builder, const struct found *found, uint8
     if (found->st.st_size - found->st.st_blocks * 512 > HOLES_MAX) return 0;
     fd = openat(found->dirfd, found->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) return -errno;
-    r = digest_fd(builder, fd, ret_digest);
+    r = image_digest(fd, builder->buffer, READ_SIZE, builder->progress, ret_digest);
     return r < 0 ? r : 1;
 }
 
@@ -133,7 +117,7 @@ static void bind_stat(db_stmt *statement, const struct stat *st)
 static int insert_inode(struct builder *builder, const struct found *found, uint32_t ino)
 {
     db_stmt *insert = builder->insert_inode;
-    uint8_t digest[SHA256_DIGEST_SIZE];
+    uint8_t digest[IMAGE_DIGEST_SIZE];
     ssize_t target_size = 0;
     int has_digest = digest_file(builder, found, digest), r;
 

@@ -185,6 +185,21 @@ static const struct command commands[] = {
         .run = cmd_dnsmasq,
     },
     {
+        .name = "fsck",
+        .usage = "[--repair] [--contents] [--json] [SERIAL]",
+        .summary = "check the store, and repair it",
+        .help = "Checks the catalog, the images against their indexes, and every node's changes; with SERIAL\n"
+                "that node's changes alone. Prints a line for each thing found, and what was done about it.\n"
+                "Works on a mounted store, unless it is to repair.\n"
+                "  --repair    repair what can be: nothing that can be kept is thrown away, files without a name\n"
+                "              go to lost+found in the node's root; refused while the store is mounted\n"
+                "  --contents  read every file of the images and compare it with the import's digest\n"
+                "  --json      print JSON\n"
+                "Exit status as fsck(8): 0 clean, 1 all repaired, 4 something left, 8 could not run, 16 wrong usage.\n",
+        .example = "fsck --repair 000000008a4232c8",
+        .run = cmd_fsck,
+    },
+    {
         .name = "status",
         .usage = "[--json]",
         .summary = "show the store, its mount, its images and nodes",

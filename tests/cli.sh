@@ -133,6 +133,16 @@ COMMANDS
     wrong 'status: --json: takes no value' 'status ' status --json=1
 }
 
+# As fsck(8), unlike every other command.
+fsck_codes() {
+    run fsck --nonsense
+    [[ $status == 16 && $err == "coppice: fsck: --nonsense: no such option"* ]] || complain fsck --nonsense
+    run fsck a b
+    [[ $status == 16 && $err == "coppice: fsck: 'b' is one argument too many"* ]] || complain fsck a b
+    run fsck
+    [[ $status == 8 && $err == "coppice: $COPPICE_STORE: there is no store"* ]] || complain fsck
+}
+
 init() {
     wrong "init: --server: '10.1.0' is not an IPv4 address" 'init ' init --server 10.1.0
     wrong "init: --server: needs a value" 'init ' init --server
@@ -334,6 +344,7 @@ full_output() {
 
 program
 every_command
+fsck_codes
 init
 empty_store
 images

@@ -14,7 +14,7 @@ layers=(
     "catalog store commit delta delta_create image image_*"
     "view dirent inode acl xattr names content chunk recovery"
     "tree"
-    "watch fuse_ops import import_* export dnsmasq"
+    "watch fuse_ops import import_* export dnsmasq fsck fsck_*"
     "apply"
     "daemon"
     "main cmd cmd_*"
