@@ -177,7 +177,7 @@ static const struct damage {
     {"INSERT INTO xattr VALUES(99999999, 'user.x', x'00')", "extended attributes of inodes that are not there", "dir"},
     {"INSERT INTO chunk VALUES(99999999, 0, 4096, 0)", "chunks of inodes that are not there", "dir"},
     {"UPDATE chunk SET \"end\" = \"end\" + 1 WHERE start > 0", "ends behind the file's", MADE_LARGE_NAME},
-    {"UPDATE chunk SET start = 1001472 WHERE start > 0; INSERT INTO chunk SELECT ino, 1003520, 2000000, 0 FROM chunk LIMIT 1",
+    {"UPDATE chunk SET start = 1001472 WHERE start > 0; INSERT INTO chunk SELECT ino, 1003520, 2000000, 0 FROM chunk WHERE \"end\" > 5000000",
      "chunk 1003520-2000000", MADE_LARGE_NAME},
     {"INSERT INTO chunk SELECT ino, 4096, 8192, 0 FROM chunk WHERE start = 0 AND \"end\" > 8192", "overlaps the one before",
      MADE_LARGE_NAME},
