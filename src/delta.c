@@ -517,6 +517,11 @@ int delta_each_inode(struct delta *d, uint64_t below, delta_ino_fn fn, void *dat
     return query ? each(d, query, fn, data) : -ENOMEM;
 }
 
+int delta_each_object(struct delta *d, delta_ino_fn fn, void *data)
+{
+    return each(d, "SELECT object FROM inode WHERE object > 0", fn, data);
+}
+
 static int read_blob(db_stmt *s, void *buffer, size_t size, size_t *ret_length)
 {
     const void *data;

@@ -100,6 +100,7 @@ int delta_has_live_dirent(struct delta *delta, uint64_t parent);
 typedef int (*delta_ino_fn)(uint64_t ino, void *data);
 int delta_each_dir(struct delta *delta, delta_ino_fn fn, void *data);
 int delta_each_inode(struct delta *delta, uint64_t below, delta_ino_fn fn, void *data);
+int delta_each_object(struct delta *delta, delta_ino_fn fn, void *data); /* the objects of all inodes */
 
 /* Small contents: at most `size` bytes into buffer; *ret_length is what the row holds. */
 int delta_get_content(struct delta *delta, uint64_t ino, void *buffer, size_t size, size_t *ret_length);

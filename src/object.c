@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define NAME_SIZE 24 /* of any 64-bit number */
@@ -28,6 +30,14 @@ int object_create(int objects_fd, uint64_t id)
     if (fd < 0) return fd;
     close(fd);
     return 0;
+}
+
+bool object_is_name(const char *text, uint64_t *ret_id)
+{
+    char name[NAME_SIZE];
+
+    *ret_id = strtoull(text, NULL, 10);
+    return strcmp(text, name_of(name, *ret_id)) == 0;
 }
 
 int object_unlink(int objects_fd, uint64_t id)

@@ -3,6 +3,7 @@
  * `objects_fd` is the directory, delta_objects_fd(). Symlinks are never followed. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
 
@@ -11,6 +12,9 @@ int object_open(int objects_fd, uint64_t id, int flags);
 
 /* An empty one; -EEXIST. */
 int object_create(int objects_fd, uint64_t id);
+
+/* Is it the name of an object, and of which? */
+bool object_is_name(const char *name, uint64_t *ret_id);
 
 int object_unlink(int objects_fd, uint64_t id);
 int object_stat(int objects_fd, uint64_t id, struct stat *ret_stat);

@@ -1,11 +1,13 @@
 #include "recovery.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #include "content.h"
 #include "delta.h"
+#include "inomap.h"
 #include "io.h"
 #include "log.h"
 #include "object.h"
@@ -128,4 +130,65 @@ int recovery_run(struct delta *d)
     commit_adds_object(delta_commit(d)); /* and with the names all rows of both tables are settled */
     r = commit_end(delta_commit(d), r, &batch);
     return r < 0 ? r : commit_wait(delta_commit(d), batch);
+}
+
+/* ---- objects of nobody ---- */
+
+static int note_object(uint64_t object, void *data)
+{
+    return inomap_add(data, object, 1);
+}
+
+/* What is seen may be in the page cache alone, and an object must not go before the row that had it. */
+static int make_durable(struct delta *d)
+{
+    struct commit_batch *batch;
+    int r = commit_begin(delta_commit(d));
+
+    if (r == 0) r = commit_end(delta_commit(d), 0, &batch);
+    return r < 0 ? r : commit_wait(delta_commit(d), batch);
+}
+
+static int remove_strays(struct delta *d, DIR *stream, const struct inomap *known)
+{
+    struct dirent *e;
+    unsigned count = 0;
+    uint64_t id;
+    int r = 0;
+
+    while (r == 0 && (e = readdir(stream))) {
+        if (!object_is_name(e->d_name, &id) || inomap_get(known, id)) continue;
+        if (count++ == 0) r = make_durable(d);
+        if (r == 0) r = object_unlink(delta_objects_fd(d), id);
+        if (r == -ENOENT) r = 0;
+    }
+    if (count) log_debug("%s: %u objects belonged to no inode and were removed", delta_path(d), count);
+    return r;
+}
+
+static int sweep(struct delta *d)
+{
+    struct inomap known = {0};
+    int fd = openat(delta_objects_fd(d), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+
+    if (!stream) {
+        r = -errno;
+        if (fd >= 0) close(fd);
+        return r;
+    }
+    commit_lock(delta_commit(d));
+    r = delta_each_object(d, note_object, &known);
+    commit_unlock(delta_commit(d));
+    if (r == 0) r = remove_strays(d, stream, &known);
+    inomap_clear(&known);
+    closedir(stream);
+    return r;
+}
+
+void recovery_sweep(struct delta *d)
+{
+    int r = sweep(d);
+
+    if (r < 0) log_warning("%s: objects without an inode could not be removed: %s", delta_path(d), log_reason(r));
 }

@@ -75,6 +75,7 @@ static int attach(struct view *v, const struct delta_base *create)
     }
     commit_limit_wal(delta_commit(d), room_for_wal(v->shared->room));
     if (r == 0) r = recovery_run(d);
+    if (r == 0) recovery_sweep(d);
     if (r == 0) r = learn(v, d);
     if (r == 0) r = sweep(v, d);
     if (r < 0) {

@@ -237,6 +237,25 @@ static void test_orphans_are_swept_at_opening(void **state)
 }
 
 /* The removal that failed leaves a file that the last forgetting must not end. */
+static void test_objects_of_nobody_are_swept_at_opening(void **state)
+{
+    struct view_fixture *f = *state;
+    struct view *v = view_fixture_open(f, "strays");
+    uint64_t kept = make(v, DELTA_ROOT, "kept", S_IFREG | 0600);
+    char bytes[20000] = "contents", found[20000];
+
+    assert_int_equal(content_write(v, kept, bytes, sizeof(bytes), 0), 0);
+    scratch_write(view_fixture_path(f, "objects/9"), "as if the daemon had died");
+    scratch_write(view_fixture_path(f, "objects/123456789"), "");
+    scratch_write(view_fixture_path(f, "objects/007"), "not a name of ours");
+    v = view_fixture_reopen(f);
+    assert_int_equal(count_objects(f), 2);
+    assert_int_equal(access(view_fixture_path(f, "objects/007"), F_OK), 0);
+    assert_int_equal(content_read(v, kept, found, sizeof(found), 0), sizeof(found));
+    assert_memory_equal(found, bytes, sizeof(bytes));
+    view_fixture_close(f);
+}
+
 static void test_undone_removal_is_no_removal(void **state)
 {
     struct view *v = view_fixture_open(*state, "undone");
@@ -577,6 +596,7 @@ int main(void)
         cmocka_unit_test(test_deleted_image_inode_is_stale),
         cmocka_unit_test(test_orphan_lives_while_referred_to),
         cmocka_unit_test(test_orphans_are_swept_at_opening),
+        cmocka_unit_test(test_objects_of_nobody_are_swept_at_opening),
         cmocka_unit_test(test_undone_removal_is_no_removal),
         cmocka_unit_test(test_removed_image_directory_stays_empty),
         cmocka_unit_test(test_cookies_stay),
