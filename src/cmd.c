@@ -52,7 +52,7 @@ void cmd_help(const struct command *command)
     printf("\nexample:\n    coppice %s\n", command->example);
 }
 
-/* The n-th operand that the usage names, from 0: *ret_length bytes; NULL: there are no more. */
+/* The n-th operand that the usage names outside brackets, from 0: *ret_length bytes; NULL: there are no more. */
 static const char *operand_name(const char *usage, int n, size_t *ret_length)
 {
     int depth = 0;

@@ -80,6 +80,7 @@ int cmd_node_list(struct cmd *cmd);
 int cmd_node_show(struct cmd *cmd);
 int cmd_node_set(struct cmd *cmd);
 int cmd_node_remove(struct cmd *cmd);
+int cmd_node_pending(struct cmd *cmd);
 
 int cmd_mount(struct cmd *cmd);
 int cmd_umount(struct cmd *cmd);

@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bootname.h"
 #include "cmd.h"
 #include "io.h"
 #include "log.h"
+#include "pending.h"
 #include "table.h"
 
 /* nodes/.purge-<serial>-<pid>: changes being deleted. */
@@ -154,27 +156,101 @@ static int print_added(const struct cmd *cmd, struct store *store, const char *s
     return CMD_DONE;
 }
 
+static int add_node(struct cmd *cmd, struct store *store, struct catalog_node *node)
+{
+    struct catalog_node found = {0};
+    if (catalog_node(store->catalog, node->serial, &found) == 0) {
+        catalog_node_free(&found);
+        log_error("node %s: exists already; 'coppice node set' changes it", node->serial);
+        return CMD_FAILED;
+    }
+    if (check_image(store, node) < 0) return CMD_FAILED;
+    int r = catalog_add_node(store->catalog, node);
+    if (r < 0) return report_refusal(store, node, r);
+    return print_added(cmd, store, node->serial);
+}
+
+static int read_pending(struct store *store, const char *log, struct pending *pending)
+{
+    int r = pending_read(pending, store->catalog, log);
+    if (r >= 0) return CMD_DONE;
+    if (r == -ENOENT && !log)
+        log_error("dnsmasq's log: not found, neither a log-facility nor the journal; --log FILE names it");
+    else
+        log_error("%s: cannot be read: %s", log ? log : "dnsmasq's log", log_reason(r));
+    return CMD_FAILED;
+}
+
+/* Who asked to boot with that MAC: its serial as far as it told, else a name made of its MAC. */
+static int add_pending(struct cmd *cmd, struct store *store, struct catalog_node *node, const char *log)
+{
+    _cleanup_pending_ struct pending pending = {0};
+    if (read_pending(store, log, &pending) != CMD_DONE) return CMD_FAILED;
+    const struct pending_machine *machine = node->mac ? pending_find(&pending, node->mac) : NULL;
+    if (!machine) {
+        log_error("%s: no machine of that MAC has asked to boot and has no row; see 'coppice node pending'", node->mac);
+        return CMD_FAILED;
+    }
+    _cleanup_free_ char *name = machine->serial[0] ? io_format("%s", machine->serial) : bootname_mac(machine->mac);
+    if (!node->serial) node->serial = name;
+    return add_node(cmd, store, node);
+}
+
 int cmd_node_add(struct cmd *cmd)
 {
     struct wishes wishes = {0};
-    const struct cmd_option options[] = WISH_OPTIONS(wishes);
+    const char *pending = NULL, *log = NULL;
+    const struct cmd_option options[] = {{.name = "mac", .value = &wishes.mac},
+                                         {.name = "ip", .value = &wishes.ip},
+                                         {.name = "hostname", .value = &wishes.hostname},
+                                         {.name = "image", .value = &wishes.image},
+                                         {.name = "pending", .value = &pending},
+                                         {.name = "log", .value = &log},
+                                         {0}};
     if (!cmd_parse(cmd, options)) return cmd->status;
+    if (!pending && !cmd->operands[0]) return cmd_usage_error(cmd, "SERIAL is missing");
+    if (pending && wishes.mac) return cmd_usage_error(cmd, "--mac: --pending says it already");
 
     _cleanup_store_ struct store *store = NULL;
     if (store_open(&store, cmd->store) < 0) return CMD_FAILED;
     char mac[18];
     struct catalog_node node = {.serial = cmd->operands[0]};
-    struct catalog_node found = {0};
+    if (pending) wishes.mac = pending;
     apply_wishes(&node, &wishes, mac);
-    if (catalog_node(store->catalog, node.serial, &found) == 0) {
-        catalog_node_free(&found);
-        log_error("node %s: exists already; 'coppice node set' changes it", node.serial);
-        return CMD_FAILED;
+    return pending ? add_pending(cmd, store, &node, log) : add_node(cmd, store, &node);
+}
+
+static const struct table_column pending_columns[] = {
+    {.key = "mac", .title = "MAC"},   {.key = "serial", .title = "SERIAL"}, {.key = "ip", .title = "IP"},
+    {.key = "asked", .title = "ASKED"}, {.key = "file", .title = "LAST FILE"}, {0},
+};
+
+static const char *told(const char *text)
+{
+    return *text ? text : NULL;
+}
+
+int cmd_node_pending(struct cmd *cmd)
+{
+    bool json = false;
+    const char *log = NULL;
+    const struct cmd_option options[] = {{.name = "json", .flag = &json}, {.name = "log", .value = &log}, {0}};
+    if (!cmd_parse(cmd, options)) return cmd->status;
+
+    _cleanup_store_ struct store *store = NULL;
+    if (store_open(&store, cmd->store) < 0) return CMD_FAILED;
+    _cleanup_pending_ struct pending pending = {0};
+    if (read_pending(store, log, &pending) != CMD_DONE) return CMD_FAILED;
+    _cleanup_table_ struct table *table = table_new(pending_columns);
+    for (size_t i = 0; i < pending.count; i++) {
+        const struct pending_machine *machine = &pending.machine[i];
+        table_text(table, machine->mac);
+        table_text(table, told(machine->serial));
+        table_text(table, told(machine->ip));
+        table_text(table, told(machine->when));
+        table_text(table, told(machine->file));
     }
-    if (check_image(store, &node) < 0) return CMD_FAILED;
-    int r = catalog_add_node(store->catalog, &node);
-    if (r < 0) return report_refusal(store, &node, r);
-    return print_added(cmd, store, node.serial);
+    return cmd_printed(table_list(table, json, "no machine without a row has asked to boot"));
 }
 
 static const struct table_column list_columns[] = {

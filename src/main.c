@@ -77,9 +77,12 @@ static const struct command commands[] = {
     {
         .name = "node",
         .sub = "add",
-        .usage = "SERIAL [--mac MAC] [--ip IP] [--hostname NAME] [--image NAME]",
+        .usage = "[SERIAL] [--pending MAC] [--mac MAC] [--ip IP] [--hostname NAME] [--image NAME]",
         .summary = "add a node",
         .help = "Adds a node, mounted or not. Its root is MOUNTPOINT/system/SERIAL/rootfs.\n"
+                "  --pending MAC    one of 'coppice node pending'; without SERIAL it is named by the serial that the board\n"
+                "                   has told, else by its MAC with dashes\n"
+                "  --log FILE       with --pending: dnsmasq's log, as for 'coppice node pending'\n"
                 "  --mac MAC        its network card: b8:27:eb:42:32:c8 or B8-27-EB-42-32-C8\n"
                 "  --ip IP          its IPv4 address\n"
                 "  --hostname NAME  its host name\n"
@@ -131,6 +134,19 @@ static const struct command commands[] = {
                 "  --purge  delete its changes too, for good; refused while the store is mounted\n",
         .example = "node remove 000000008a4232c8",
         .run = cmd_node_remove,
+    },
+    {
+        .name = "node",
+        .sub = "pending",
+        .usage = "[--log FILE] [--json]",
+        .summary = "list machines that asked to boot and have no row",
+        .help = "Lists machines that asked dnsmasq to boot and have no row, from its log (log-dhcp). The serial is the end of\n"
+                "the board's: a Pi 4 or 5 tells it in DHCP option 97 or in the files that it asks for; a Pi 3 does not.\n"
+                "  --log FILE  dnsmasq's log; without it its log-facility, the journal, or /var/log/syslog and the like\n"
+                "  --json      print JSON\n"
+                "'coppice node add --pending MAC' adds one.\n",
+        .example = "node pending",
+        .run = cmd_node_pending,
     },
     {
         .name = "mount",

@@ -9,12 +9,12 @@ shopt -s nullglob
 
 # The layers from the ground up: a file includes its own layer and those below. Every file of src/ is in one of them.
 layers=(
-    "log io bootname network service longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room"
+    "log io bootname network service bootlog longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room"
     "db schema"
     "catalog store commit delta delta_create image image_*"
     "view dirent inode acl xattr names content chunk recovery"
     "tree"
-    "watch fuse_ops import import_* export dnsmasq fsck fsck_*"
+    "watch fuse_ops import import_* export dnsmasq pending fsck fsck_*"
     "apply"
     "daemon"
     "main cmd cmd_*"

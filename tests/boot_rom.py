@@ -1,0 +1,150 @@
+"""boot_rom.py INTERFACE pi3|pi4 SERIAL [ADDRESS]: asks for its files as the boot ROM of a Raspberry Pi does.
+
+DHCP with the ROM's options until an offer's option 43 holds "Raspberry Pi Boot", then each file by TFTP from the server
+that made it. ADDRESS: its own, given by another DHCP server; else the offer's is requested. A line for each step:
+"offer ADDRESS from SERVER", "got NAME SIZE CRC", "missing NAME"; the last is "boots" or says what is missing.
+"""
+import fcntl
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+interface, model, serial = sys.argv[1:4]
+address = sys.argv[4] if len(sys.argv) > 4 else None
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    SIOCGIFHWADDR = 0x8927
+    mac = fcntl.ioctl(s, SIOCGIFHWADDR, struct.pack("256s", interface.encode()))[18:24]
+tail = serial[-8:].lower()
+xid = zlib.crc32(mac + struct.pack("d", time.time()))
+
+
+def die(text):
+    print(text)
+    sys.exit(1)
+
+
+def option97():
+    """Pi 3: a constant; Pi 4: "RPi4", board revision, end of MAC, serial, as little-endian words."""
+    if model == "pi3":
+        return b"\0" + b"\x44" * 16
+    return b"\0RPi4" + struct.pack("<I", 0xC03112) + mac[2:] + struct.pack("<I", int(tail, 16))
+
+
+def packet(kind, extra=b""):
+    head = struct.pack("!BBBBIHH", 1, 1, 6, 0, xid, 0, 0x8000) + bytes(16) + mac + bytes(10 + 192)
+    vendor = b"PXEClient:Arch:00000:UNDI:002001"
+    options = b"\x63\x82\x53\x63" + bytes([53, 1, kind]) + b"\x37\x0c\x2b\x3c\x43\x80\x81\x82\x83\x84\x85\x86\x87\x42"
+    options += b"\x5d\x02\0\0" + b"\x5e\x03\x01\x02\x01" + bytes([97, 17]) + option97()
+    return head + options + bytes([60, len(vendor)]) + vendor + extra + b"\xff"
+
+
+def read_options(data):
+    options, at = {}, 240
+    while at < len(data) and data[at] != 255:
+        if data[at] == 0:
+            at += 1
+            continue
+        options[data[at]] = data[at + 2:at + 2 + data[at + 1]]
+        at += 2 + data[at + 1]
+    return options
+
+
+def answer(sock, kind):
+    """The first answer of that kind that a ROM accepts: (address, server, options)."""
+    end = time.time() + 4
+    while time.time() < end:
+        sock.settimeout(max(end - time.time(), 0.01))
+        try:
+            data = sock.recv(2048)
+        except socket.timeout:
+            return None
+        options = read_options(data)
+        if data[4:8] != struct.pack("!I", xid) or options.get(53) != bytes([kind]):
+            continue
+        if b"Raspberry Pi Boot" not in options.get(43, b""):
+            print("offer without 'Raspberry Pi Boot' in option 43")
+            continue
+        return socket.inet_ntoa(data[16:20]), socket.inet_ntoa(options[54]), options
+    return None
+
+
+def dhcp():
+    global address
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+    sock.bind(("", 68))
+    found = None
+    for _ in range(3):
+        sock.sendto(packet(1), ("255.255.255.255", 67))
+        found = answer(sock, 2)
+        if found:
+            break
+    if not found:
+        die("no offer that a boot ROM takes")
+    print(f"offer {found[0]} from {found[1]}")
+    if not address:
+        address = found[0]
+        wanted = bytes([50, 4]) + socket.inet_aton(address) + bytes([54, 4]) + socket.inet_aton(found[1])
+        sock.sendto(packet(3, wanted), ("255.255.255.255", 67))
+        if not answer(sock, 5):
+            die("no lease")
+    sock.close()
+    subprocess.run(["ip", "addr", "replace", address + "/16", "dev", interface], check=True)
+    return found[1]
+
+
+def tftp(server, name):
+    """The file's bytes; None: the server says that it is not there."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(3)
+    request = b"\0\1" + name.encode() + b"\0octet\0tsize\0" + b"0\0blksize\0" + b"1024\0"
+    sock.sendto(request, (server, 69))
+    data, size = b"", 512
+    while True:
+        try:
+            reply, peer = sock.recvfrom(4096)
+        except socket.timeout:
+            die(f"no answer to {name}")
+        kind, block = struct.unpack("!HH", reply[:4])
+        if kind == 5:
+            return None
+        if kind == 6:
+            size = 1024
+            sock.sendto(struct.pack("!HH", 4, 0), peer)
+            continue
+        data += reply[4:]
+        sock.sendto(struct.pack("!HH", 4, block), peer)
+        if len(reply) - 4 < size:
+            return data
+
+
+def fetch(server, name, needed=False):
+    data = tftp(server, name)
+    if data is None:
+        print(f"missing {name}")
+        if needed:
+            die(f"stuck: {name}")
+        return False
+    print(f"got {name} {len(data)} {zlib.crc32(data):08x}")
+    return True
+
+
+server = dhcp()
+start, fixup = ("start.elf", "fixup.dat") if model == "pi3" else ("start4.elf", "fixup4.dat")
+if model == "pi3":
+    fetch(server, "bootcode.bin", True)
+    fetch(server, "bootsig.bin")
+prefix = f"{tail}/" if fetch(server, f"{tail}/{start}") else ""
+fetch(server, prefix + "config.txt")
+if not prefix:
+    fetch(server, start, True)
+fetch(server, prefix + fixup, True)
+fetch(server, prefix + "cmdline.txt", True)
+for kernel in ["kernel8.img"]:
+    fetch(server, prefix + kernel, True)
+print("boots")
