@@ -9,7 +9,7 @@ shopt -s nullglob
 
 # The layers from the ground up: a file includes its own layer and those below. Every file of src/ is in one of them.
 layers=(
-    "log io bootname network service bootlog longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room"
+    "log io bootname network service bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room"
     "db schema"
     "catalog store commit delta delta_create image image_*"
     "view dirent inode acl xattr names content chunk recovery"
@@ -74,6 +74,7 @@ check_places() {
     found_outside '^#include <(json-c/|json)[^>]*>' 'JSON is for the commands' cmd.c table.c
     found_outside '^#include <archive[^>]*>' 'archives are read by the import' \
         import_archive.c import_bytes.c import_stream.c import_acl.c
+    found_outside '^#include <rpc/[^>]*>' 'only the probe speaks RPC' nfs_probe.c
     # fsync(2) in the middle of a sentence is no call of it.
     found_outside '(^|[^A-Za-z0-9_])(fsync|fdatasync|syncfs|sync|sync_file_range)[[:space:]]*\(([^2]|2[^)]|$)' \
         'only commit.c makes things durable' commit.c db.c
