@@ -66,15 +66,23 @@ static int step(struct catalog *catalog, db_stmt *statement)
     return r < 0 ? failed(catalog, r) : r;
 }
 
-/* Runs a statement that changes exactly one row, durably. */
-static int change(struct catalog *catalog, db_stmt *statement)
+/* Runs a statement that changes exactly one row. A power cut may take it back, with all that was written later. */
+static int change_lazily(struct catalog *catalog, db_stmt *statement)
 {
     int r = db_run(statement);
 
     if (r < 0) return failed(catalog, r);
     if (db_changes(catalog->db) == 0) return -ENOENT;
     if (++catalog->changes % CHANGES_PER_CHECKPOINT == 0) db_checkpoint(catalog->db, NULL, NULL);
-    return db_sync(catalog->db);
+    return 0;
+}
+
+/* The same, durably. */
+static int change(struct catalog *catalog, db_stmt *statement)
+{
+    int r = change_lazily(catalog, statement);
+
+    return r < 0 ? r : db_sync(catalog->db);
 }
 
 static void remove_files(const char *path)
@@ -528,7 +536,7 @@ int catalog_bind_node(struct catalog *catalog, int64_t number, const char *image
     if (r < 0) return r;
     db_bind_text(statement, ":image", image);
     db_bind_int(statement, ":number", number);
-    return change(catalog, statement);
+    return change_lazily(catalog, statement);
 }
 
 int catalog_bound_image(struct catalog *catalog, const char *serial, char **ret_image)

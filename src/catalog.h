@@ -70,7 +70,8 @@ int catalog_add_node(struct catalog *catalog, const struct catalog_node *node);
 int catalog_set_node(struct catalog *catalog, const struct catalog_node *node);
 int catalog_remove_node(struct catalog *catalog, const char *serial);
 
-/* The daemon begins a delta: the node stands on `image` from now on, whatever the default becomes. Durable on return. */
+/* The node stands on `image` from now on, whatever the default becomes. Needs no sync of its own: a row that changes the default or
+ * the image comes later in the same WAL, so a power cut that takes this back takes that back too. */
 int catalog_bind_node(struct catalog *catalog, int64_t number, const char *image);
 /* The image its changes stand on, whether it has a row or not; NULL: none yet. -ENOENT: no such node. Caller frees. */
 int catalog_bound_image(struct catalog *catalog, const char *serial, char **ret_image);
