@@ -12,7 +12,7 @@
 #include "schema.h"
 
 #define CATALOG_APPLICATION 0x636f7063
-#define CATALOG_VERSION 1
+#define CATALOG_VERSION 2
 #define STORE_FORMAT 1
 
 /* Own changes between two checkpoints. SQLite's own checkpoints are off, see db.h. */
@@ -66,23 +66,36 @@ static int step(struct catalog *catalog, db_stmt *statement)
     return r < 0 ? failed(catalog, r) : r;
 }
 
-/* Runs a statement that changes exactly one row. A power cut may take it back, with all that was written later. */
-static int change_lazily(struct catalog *catalog, db_stmt *statement)
+struct db *catalog_db(struct catalog *catalog)
+{
+    return catalog->db;
+}
+
+int catalog_changed(struct catalog *catalog, int error, bool durable)
+{
+    if (error < 0) return failed(catalog, error);
+    if (++catalog->changes % CHANGES_PER_CHECKPOINT == 0) db_checkpoint(catalog->db, NULL, NULL);
+    return durable ? db_sync(catalog->db) : 0;
+}
+
+static int run(struct catalog *catalog, db_stmt *statement, bool durable)
 {
     int r = db_run(statement);
 
-    if (r < 0) return failed(catalog, r);
-    if (db_changes(catalog->db) == 0) return -ENOENT;
-    if (++catalog->changes % CHANGES_PER_CHECKPOINT == 0) db_checkpoint(catalog->db, NULL, NULL);
-    return 0;
+    if (r == 0 && db_changes(catalog->db) == 0) return -ENOENT;
+    return catalog_changed(catalog, r, durable);
+}
+
+/* Runs a statement that changes exactly one row. A power cut may take it back, with all that was written later. */
+static int change_lazily(struct catalog *catalog, db_stmt *statement)
+{
+    return run(catalog, statement, false);
 }
 
 /* The same, durably. */
 static int change(struct catalog *catalog, db_stmt *statement)
 {
-    int r = change_lazily(catalog, statement);
-
-    return r < 0 ? r : db_sync(catalog->db);
+    return run(catalog, statement, true);
 }
 
 static void remove_files(const char *path)
@@ -109,6 +122,31 @@ static int insert_store(struct db *db)
     return db_run(statement);
 }
 
+static int one_number(struct db *db, const char *sql, int64_t *ret_value);
+
+/* What each version has that the one before had not; a new catalog goes through all of them. */
+static int run_steps(struct db *db)
+{
+    static const char *const steps[CATALOG_VERSION + 1] = {[2] = schema_template};
+    int64_t version;
+    int r = one_number(db, "PRAGMA user_version", &version);
+
+    while (r == 0 && version < CATALOG_VERSION) r = db_exec(db, steps[++version]);
+    return r;
+}
+
+/* Two processes may open it at once: only one finds something to do. */
+static int upgrade(struct db *db)
+{
+    int r = db_exec(db, "BEGIN IMMEDIATE");
+
+    if (r < 0) return r;
+    r = run_steps(db);
+    if (r == 0) r = db_commit(db);
+    if (r < 0) db_exec(db, "ROLLBACK");
+    return r < 0 ? r : db_sync(db);
+}
+
 static int fill(const char *path)
 {
     _cleanup_db_ struct db *db = NULL;
@@ -117,6 +155,7 @@ static int fill(const char *path)
     r = db_open(&db, path, DB_CREATE);
     if (r < 0) return r;
     r = db_exec(db, schema_catalog);
+    if (r == 0) r = run_steps(db);
     if (r < 0) return r;
     r = insert_store(db);
     if (r < 0) return r;
@@ -159,11 +198,12 @@ static int check_format(struct db *db)
     r = one_number(db, "PRAGMA user_version", &version);
     if (r < 0) return r;
     if (version > CATALOG_VERSION) return -EPROTO;
-    if (version < CATALOG_VERSION) return -EINVAL;
+    if (version < 1) return -EINVAL;
     r = one_number(db, "SELECT format FROM store", &format);
     if (r < 0) return r;
     if (format > STORE_FORMAT) return -EPROTO;
-    return format == STORE_FORMAT ? 0 : -EINVAL;
+    if (format != STORE_FORMAT) return -EINVAL;
+    return version < CATALOG_VERSION ? upgrade(db) : 0;
 }
 
 int catalog_open(struct catalog **ret_catalog, const char *path)

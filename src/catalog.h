@@ -16,6 +16,12 @@ void catalog_close(struct catalog *catalog);
 /* What SQLite said of the last refusal ("CHECK constraint failed: mac must be …"), without its prefix. */
 const char *catalog_message(struct catalog *catalog);
 
+/* For a module that has tables of its own in it (template.c): the connection; and what follows after a transaction on it
+ * ended with `error`: the message, or, if wanted, durability. Returns `error`, or what went wrong now. */
+struct db;
+struct db *catalog_db(struct catalog *catalog);
+int catalog_changed(struct catalog *catalog, int error, bool durable);
+
 /* Changes whenever anyone has changed the catalog. */
 int catalog_version(struct catalog *catalog, int64_t *ret_version);
 

@@ -405,6 +405,11 @@ int64_t db_changes(struct db *db)
     return sqlite3_changes64(db->handle);
 }
 
+int64_t db_total_changes(struct db *db)
+{
+    return sqlite3_total_changes64(db->handle);
+}
+
 int db_data_version(struct db *db, int64_t *ret_version)
 {
     int r;

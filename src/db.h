@@ -81,6 +81,8 @@ bool db_is_null(db_stmt *statement, int column);
 
 /* Rows changed by the last INSERT, UPDATE or DELETE on this connection. */
 int64_t db_changes(struct db *db);
+/* By all of them since it was opened. */
+int64_t db_total_changes(struct db *db);
 
 /* PRAGMA data_version: changes when another connection has changed the file. */
 int db_data_version(struct db *db, int64_t *ret_version);

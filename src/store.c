@@ -366,3 +366,12 @@ int store_running(struct store *store, struct store_daemon *ret_daemon)
     r = read_daemon(fd, ret_daemon);
     return r < 0 ? r : 1;
 }
+
+int store_last_daemon(struct store *store, struct store_daemon *ret_daemon)
+{
+    _cleanup_close_ int fd = openat(store->fd, "daemon", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int r = fd < 0 ? -errno : read_daemon(fd, ret_daemon);
+
+    if (r < 0) return r;
+    return ret_daemon->mountpoint[0] ? 0 : -ENOENT;
+}

@@ -47,3 +47,5 @@ int store_claim(struct store *store, int *ret_fd);
 int store_announce(int claim_fd, const struct store_daemon *daemon);
 /* 1 and *ret_daemon: a daemon runs on this store (pid 0: it has not announced itself yet); 0: none; negative errno. */
 int store_running(struct store *store, struct store_daemon *ret_daemon);
+/* Of the daemon that runs, else of the last one that did: where its nodes' roots are. -ENOENT: it was never mounted. */
+int store_last_daemon(struct store *store, struct store_daemon *ret_daemon);

@@ -10,11 +10,13 @@
 #include "bootname.h"
 #include "catalog.h"
 #include "fdcache.h"
+#include "imageset.h"
 #include "inode.h"
 #include "io.h"
 #include "log.h"
 #include "room.h"
 #include "store.h"
+#include "template.h"
 
 #define MAX_NODES (1u << IDENTITY_NODE_BITS)
 #define FIRST_NODE 3 /* cookies of directories up here: 1 and 2 are the dots */
@@ -34,16 +36,12 @@ struct tree_node {
     bool seen;                              /* by the refresh under way */
 
     _Atomic bool link_changed; /* where `boot` leads: the kernel keeps targets */
-    bool told;                 /* the kernel, that the node is gone; the ticking thread's own */
+    bool told;                 /* the kernel, that the node is gone; the following thread's own */
+    _Atomic int unwritten;     /* personal files that could not be written */
+    int64_t tried;             /* the catalog's version when they were tried; the following thread's own */
 
     pthread_mutex_t open_lock; /* held while the view is opened or closed */
     _Atomic(struct view *) view;
-};
-
-/* An index in use, shared by the views that stand on it. */
-struct tree_image {
-    struct image *image;
-    struct tree_image *next;
 };
 
 struct tree {
@@ -58,8 +56,7 @@ struct tree {
     int64_t version, told_version;
     atomic_bool listed; /* somebody has listed what the catalog decides, and the kernel has kept it */
 
-    pthread_mutex_t images_lock; /* guards images; nothing is taken under it */
-    struct tree_image *images;
+    struct imageset images;
 
     pthread_rwlock_t lock; /* guards the table and what node fields say */
     struct tree_node **nodes; /* by number; NULL: no such node */
@@ -256,28 +253,6 @@ static int refresh(struct tree *t)
 
 /* ---- views ---- */
 
-static int get_image(struct tree *t, const char *name, struct image **ret_image)
-{
-    struct tree_image *i;
-    int r = 0;
-
-    pthread_mutex_lock(&t->images_lock);
-    for (i = t->images; i && strcmp(image_name(i->image), name) != 0;) i = i->next;
-    if (!i) {
-        i = calloc(1, sizeof(*i));
-        r = i ? image_open(&i->image, t->images_fd, t->images_path, name) : -ENOMEM;
-        if (r < 0) {
-            free(i);
-        } else {
-            i->next = t->images;
-            t->images = i;
-        }
-    }
-    if (r == 0) *ret_image = image_ref(i->image);
-    pthread_mutex_unlock(&t->images_lock);
-    return r;
-}
-
 /* From the first look into it on a node stands on this image, whatever the default becomes: nodeids were given out. */
 static int bind(struct tree *t, uint32_t number, const char *image)
 {
@@ -305,10 +280,16 @@ static int open_view(struct tree_node *node)
     if (!serial) return -ENOMEM;
     if (!name) return -ENOENT;
     r = bind(t, node->number, name);
-    if (r == 0) r = get_image(t, name, &image);
+    if (r == 0) r = imageset_get(&t->images, name, &image);
     if (r == 0) r = view_open(&view, &t->shared, node->number, serial, image);
     image_unref(image);
-    if (r == 0) atomic_store(&node->view, view);
+    if (r == 0) r = template_render_node(view, t->store, &t->catalog_lock, NULL, NULL);
+    if (r < 0) view_close(io_take(view));
+    if (r >= 0) {
+        atomic_store(&node->unwritten, r);
+        atomic_store(&node->view, view);
+        r = 0;
+    }
     /* "No image" is the catalog's news alone; what is missing beneath is damage. */
     return r == -ENOENT ? -EIO : r;
 }
@@ -625,18 +606,6 @@ int tree_next(struct tree *t, const struct tree_file *dir, uint32_t cookie, stru
 
 /* ---- the life of the mount ---- */
 
-static void release_images(struct tree *t)
-{
-    while (t->images) {
-        struct tree_image *i = t->images;
-
-        t->images = i->next;
-        fdcache_drop_owner(t->shared.files, i->image);
-        image_unref(i->image);
-        free(i);
-    }
-}
-
 /* Requests that still hold the node go on first; the next tick tries again. */
 static void end_view(struct tree_node *node)
 {
@@ -660,12 +629,12 @@ int tree_open(struct tree **ret_tree, struct store *store, bool sync)
     t->store = store;
     t->version = -1;
     pthread_mutex_init(&t->catalog_lock, NULL);
-    pthread_mutex_init(&t->images_lock, NULL);
     pthread_rwlock_init(&t->lock, NULL);
     t->images_path = io_format("%s/images", store->path);
     t->nodes_path = io_format("%s/nodes", store->path);
     t->images_fd = io_open_beneath(store->fd, "images", O_RDONLY | O_DIRECTORY, 0);
     t->nodes_fd = io_open_beneath(store->fd, "nodes", O_RDONLY | O_DIRECTORY, 0);
+    imageset_init(&t->images, t->images_fd, t->images_path);
     t->shared = (struct view_shared){
         .identity = &t->identity,
         .files = fdcache_new(io_raise_nofile() / 2),
@@ -699,12 +668,11 @@ void tree_close(struct tree *t)
         node_free(t->nodes[i]);
     }
     free(t->nodes);
-    release_images(t);
+    imageset_free(&t->images, t->shared.files);
     fdcache_free(t->shared.files);
     if (t->images_fd >= 0) close(t->images_fd);
     if (t->nodes_fd >= 0) close(t->nodes_fd);
     pthread_mutex_destroy(&t->catalog_lock);
-    pthread_mutex_destroy(&t->images_lock);
     pthread_rwlock_destroy(&t->lock);
     free(t->images_path);
     free(t->nodes_path);
@@ -757,6 +725,18 @@ static void tell_lists(struct tree *t, const struct tree_changes *changes)
     for (int i = 0; !told && i < 2; i++) changes->list(changes->data, tree_nodeid(t, &dirs[i]));
 }
 
+/* What stood in the way may have been put right by the change of the catalog. */
+static void retry_templates(struct tree *t, struct tree_node *node, const struct tree_changes *changes)
+{
+    struct view *view = atomic_load(&node->view);
+    int r;
+
+    if (!view || atomic_load(&node->unwritten) == 0 || node->tried == t->told_version) return;
+    node->tried = t->told_version;
+    r = template_render_node(view, t->store, &t->catalog_lock, changes->name, changes->data);
+    if (r >= 0) atomic_store(&node->unwritten, r);
+}
+
 void tree_follow(struct tree *t, const struct tree_changes *changes)
 {
     uint32_t count;
@@ -771,6 +751,7 @@ void tree_follow(struct tree *t, const struct tree_changes *changes)
         if (!node) continue;
         if (gone) tell_gone(t, node, changes);
         else node->told = false;
+        if (!gone) retry_templates(t, node, changes);
         if (atomic_exchange(&node->link_changed, false)) tell_link(t, node, changes);
         atomic_fetch_sub(&node->users, 1);
         if (gone) end_view(node);

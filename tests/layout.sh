@@ -11,9 +11,9 @@ shopt -s nullglob
 layers=(
     "log io bootname network service bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room"
     "db schema"
-    "catalog store commit delta delta_create image image_*"
+    "catalog store commit delta delta_create image image_* imageset"
     "view dirent inode acl xattr names content chunk recovery"
-    "tree"
+    "tree template template_*"
     "watch fuse_ops import import_* export dnsmasq pending fsck fsck_*"
     "apply"
     "daemon"

@@ -600,9 +600,9 @@ static void test_opening_what_is_no_catalog(void **state)
     assert_int_equal(db_exec(db, "CREATE TABLE node(serial)"), 0);
     db_close(db);
     assert_int_equal(catalog_open(&catalog, scratch_path(state, "some.db")), -EINVAL);
-    assert_done(state, "PRAGMA user_version = 2;");
+    assert_done(state, "PRAGMA user_version = 99;");
     assert_int_equal(catalog_open(&catalog, scratch_path(state, "catalog.db")), -EPROTO);
-    assert_done(state, "PRAGMA user_version = 1; UPDATE store SET format = 2;");
+    assert_done(state, "PRAGMA user_version = 2; UPDATE store SET format = 2;");
     assert_int_equal(catalog_open(&catalog, scratch_path(state, "catalog.db")), -EPROTO);
     assert_null(catalog);
 }
