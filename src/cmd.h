@@ -81,6 +81,13 @@ int cmd_node_show(struct cmd *cmd);
 int cmd_node_set(struct cmd *cmd);
 int cmd_node_remove(struct cmd *cmd);
 int cmd_node_pending(struct cmd *cmd);
+int cmd_node_render(struct cmd *cmd);
+
+int cmd_template_list(struct cmd *cmd);
+int cmd_template_show(struct cmd *cmd);
+int cmd_template_set(struct cmd *cmd);
+int cmd_template_absent(struct cmd *cmd);
+int cmd_template_remove(struct cmd *cmd);
 
 int cmd_mount(struct cmd *cmd);
 int cmd_umount(struct cmd *cmd);

@@ -11,6 +11,7 @@
 #include "log.h"
 #include "network.h"
 #include "table.h"
+#include "template.h"
 
 int cmd_check_network(const struct cmd *cmd, const char *text)
 {
@@ -108,6 +109,8 @@ static const struct table_column status_columns[] = {
     {.key = "changes", .title = "changes", .type = TABLE_BYTES},
     {.key = "removed_nodes", .title = "removed nodes", .type = TABLE_NUMBER, .optional = true},
     {.key = "removed_changes", .title = "their changes", .type = TABLE_BYTES, .optional = true},
+    {.key = "unwritten", .title = "files not written", .type = TABLE_NUMBER, .optional = true},
+    {.key = "unwritten_why", .title = "why", .optional = true},
     {0},
 };
 
@@ -174,6 +177,33 @@ static int add_contents(struct table *table, struct store *store)
     return 0;
 }
 
+struct unwritten {
+    int64_t count;
+    char *why;
+};
+
+static int add_failure(const struct template_failure *failure, void *data)
+{
+    struct unwritten *unwritten = data;
+    char *why = io_format("%s%s%s", unwritten->why ? unwritten->why : "", unwritten->why ? "; " : "", failure->error);
+    if (!why) return -ENOMEM;
+    free(unwritten->why);
+    unwritten->why = why;
+    unwritten->count++;
+    return 0;
+}
+
+/* Nodes' own files, for want of a value. */
+static int add_unwritten(struct table *table, struct store *store)
+{
+    struct unwritten unwritten = {0};
+    int r = template_failures(store, NULL, add_failure, &unwritten);
+    table_number(table, unwritten.count);
+    table_text(table, unwritten.why);
+    free(unwritten.why);
+    return r;
+}
+
 int cmd_status(struct cmd *cmd)
 {
     bool json = false;
@@ -186,6 +216,7 @@ int cmd_status(struct cmd *cmd)
     int r = add_disk(table, store);
     if (r == 0) r = add_mount(table, store);
     if (r == 0) r = add_contents(table, store);
+    if (r == 0) r = add_unwritten(table, store);
     if (r == 0) return cmd_printed(table_show(table, json));
     log_error("store %s: %s", store->path, log_reason(r));
     return CMD_FAILED;

@@ -149,6 +149,68 @@ static const struct command commands[] = {
         .run = cmd_node_pending,
     },
     {
+        .name = "node",
+        .sub = "render",
+        .usage = "SERIAL [PATH]",
+        .summary = "print the files that templates write into a node's root",
+        .help = "Prints what templates write into the node's root when it is first looked into, or again after it was\n"
+                "reset to its image; with PATH that one file, byte for byte. Writes nothing.\n",
+        .example = "node render 000000008a4232c8 etc/hostname",
+        .run = cmd_node_render,
+    },
+    {
+        .name = "template",
+        .sub = "list",
+        .usage = "[--json]",
+        .summary = "list the templates of nodes' own files",
+        .help = "Lists the templates. IMAGE '-' is every image; ABSENT: the node does not have the file.\n"
+                "  --json  print JSON\n",
+        .example = "template list",
+        .run = cmd_template_list,
+    },
+    {
+        .name = "template",
+        .sub = "show",
+        .usage = "PATH [--image NAME]",
+        .summary = "print a template",
+        .help = "Prints the body of a template.\n"
+                "  --image NAME  the image's own; without it, that of every image\n",
+        .example = "template show etc/fstab --image raspios",
+        .run = cmd_template_show,
+    },
+    {
+        .name = "template",
+        .sub = "set",
+        .usage = "PATH FILE [--image NAME] [--mode MODE]",
+        .summary = "have a file of its own in each node's root",
+        .help = "Nodes that are looked into for the first time get FILE ('-': standard input) as PATH, with ${serial} ${mac}\n"
+                "${ip} ${hostname} ${server} ${rootfs} and their rows of table variable filled in; $${ is a plain ${.\n"
+                "  --image NAME  only nodes that stand on this image\n"
+                "  --mode MODE   its permissions; without it those of the image's file, or 644\n",
+        .example = "template set etc/motd motd.txt --image raspios",
+        .run = cmd_template_set,
+    },
+    {
+        .name = "template",
+        .sub = "absent",
+        .usage = "PATH [--image NAME]",
+        .summary = "have a file of the image missing in each node's root",
+        .help = "Nodes that are looked into for the first time do not have the image's PATH.\n"
+                "  --image NAME  only nodes that stand on this image\n",
+        .example = "template absent etc/ssh/ssh_host_rsa_key --image raspios",
+        .run = cmd_template_absent,
+    },
+    {
+        .name = "template",
+        .sub = "remove",
+        .usage = "PATH [--image NAME]",
+        .summary = "remove a template; nodes keep what they have",
+        .help = "Removes a template. What it wrote into nodes' roots stays.\n"
+                "  --image NAME  the image's own; without it, that of every image\n",
+        .example = "template remove etc/motd",
+        .run = cmd_template_remove,
+    },
+    {
         .name = "mount",
         .usage = "[-f] [-o OPTS] MOUNTPOINT",
         .summary = "mount the nodes' roots",

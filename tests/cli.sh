@@ -124,6 +124,11 @@ node list|
 node show|n1
 node set|n1 --ip 10.1.0.1
 node remove|n1
+template list|
+template show|etc/motd
+template set|etc/motd /dev/null
+template absent|etc/motd
+template remove|etc/motd
 mount|/
 COMMANDS
     done_ 'usage: coppice * umount MOUNTPOINT*' umount --help
