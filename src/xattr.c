@@ -6,6 +6,11 @@
 
 #include "acl.h"
 
+/* The handle by which overlayfs, mounted over directories of a root, finds what it copied a file from. What it opens by a handle
+ * on FUSE it then takes for stale: a name it has none, by which the kernel could ask anew (d_revalidate in fs/fuse/dir.c). It goes
+ * on without where this is refused so (ovl_set_origin_fh in fs/overlayfs/copy_up.c). */
+#define OVERLAY_ORIGIN "trusted.overlay.origin"
+
 struct search {
     const char *name;
     void *buffer;
@@ -69,6 +74,7 @@ static int check(struct view *v, struct delta *d, const struct inode *inode, con
     int r;
 
     if (!is_supported(name)) return -EOPNOTSUPP;
+    if (strcmp(name, OVERLAY_ORIGIN) == 0) return -EPERM;
     if (size > XATTR_SIZE) return -E2BIG;
     if (strcmp(name, ACL_DEFAULT) == 0 && !S_ISDIR(inode->row.mode)) return -EACCES;
     r = find(v, d, inode, &s);
