@@ -276,6 +276,15 @@ bool fault_store_is_sound(const char *where)
     return is_sound;
 }
 
+bool fault_store_is_clean(const char *where)
+{
+    char *output = NULL;
+    int status = harness_run(&output, binary(), "--store", store_in(where), "fsck", NULL);
+    if (status != 0) print_error("fsck, exit %d: %s\n", status, output);
+    free(output);
+    return status == 0;
+}
+
 int fault_store_strays(const char *where)
 {
     char *output = NULL, path[800];

@@ -37,5 +37,7 @@ char *fault_store_words(void);
 /* A copy of the node's database, of which SQLite and a few questions say whether it is sound: false, and printed, if not. Nothing
  * may be mounted from `where`. */
 bool fault_store_is_sound(const char *where);
+/* What `coppice fsck` says of the store in `where`, mounted or not: false, and printed, unless it is clean. */
+bool fault_store_is_clean(const char *where);
 /* Objects that no row speaks of. */
 int fault_store_strays(const char *where);

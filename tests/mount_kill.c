@@ -75,10 +75,11 @@ static void mount_again(const char *name)
     assert_true(fault_store_mount(where, kills.options));
 }
 
-static void check(bool is_good, int round)
+static void check(bool is_good, int round, const char *where)
 {
     if (!is_good) print_words();
     must_hold(is_good, "after kill %d", round + 1);
+    must_hold(fault_store_is_clean(where), "after kill %d", round + 1);
 }
 
 static void end(const char *name, int rounds)
@@ -135,7 +136,7 @@ static void test_what_was_answered_is_there_after_a_kill(void **state)
     for (int i = 0; i < rounds; i++) {
         kill_in(50, 2000);
         mount_again("sync");
-        check(fault_load_check_all(kills.load, fault_store_at(".")), i);
+        check(fault_load_check_all(kills.load, fault_store_at(".")), i, fault_store_beside("sync"));
     }
     end("sync", rounds);
 }
@@ -148,7 +149,8 @@ static void test_async_loses_no_bytes_and_only_the_last_seconds_of_the_rest(void
     for (int i = 0; i < rounds; i++) {
         uint64_t moment = kill_in(100, i % 3 == 2 ? 5000 : 1500);
         mount_again("async");
-        check(fault_load_check_recent(kills.load, fault_store_at("."), moment - ASYNC_MS), i);
+        check(fault_load_check_recent(kills.load, fault_store_at("."), moment - ASYNC_MS), i,
+              fault_store_beside("async"));
     }
     end("async", rounds);
 }
