@@ -579,6 +579,17 @@ int catalog_bind_node(struct catalog *catalog, int64_t number, const char *image
     return change_lazily(catalog, statement);
 }
 
+int catalog_needs_image(struct catalog *catalog, const char *name)
+{
+    _cleanup_stmt_ db_stmt *statement = NULL;
+    int r = prepare(catalog, &statement, "SELECT 1 FROM image_user WHERE image = :name UNION ALL "
+                                         "SELECT 1 FROM setting WHERE name = 'default_image' AND value = :name");
+
+    if (r < 0) return r;
+    db_bind_text(statement, ":name", name);
+    return step(catalog, statement);
+}
+
 int catalog_bound_image(struct catalog *catalog, const char *serial, char **ret_image)
 {
     _cleanup_stmt_ db_stmt *statement = NULL;

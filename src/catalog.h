@@ -79,6 +79,8 @@ int catalog_remove_node(struct catalog *catalog, const char *serial);
 /* The node stands on `image` from now on, whatever the default becomes. Needs no sync of its own: a row that changes the default or
  * the image comes later in the same WAL, so a power cut that takes this back takes that back too. */
 int catalog_bind_node(struct catalog *catalog, int64_t number, const char *image);
+/* 1: nodes or the default name this image, whether it has a row or not. */
+int catalog_needs_image(struct catalog *catalog, const char *name);
 /* The image its changes stand on, whether it has a row or not; NULL: none yet. -ENOENT: no such node. Caller frees. */
 int catalog_bound_image(struct catalog *catalog, const char *serial, char **ret_image);
 /* A node without a row gives up its number and its bound image; its next row gets a new number. */

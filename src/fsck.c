@@ -17,9 +17,9 @@
 #include "store.h"
 
 #define MESSAGES 5         /* of SQLite's, that are printed of one file */
-#define ASYNC_USUAL 5      /* seconds, of -o async */
+#define INTERVAL_USUAL 5   /* seconds after which a daemon commits, unless -o async says another number */
 #define ASYNC_MOST 10      /* longer than that nobody waits for the daemon */
-#define GRACE_MS 3000      /* beyond the interval: the housekeeper's rounds, a slow disk */
+#define GRACE_MS 5000      /* beyond the interval: the housekeeper's rounds, a slow disk */
 
 /* An image in use. image NULL: it cannot be read, which was said. */
 struct used_image {
@@ -176,7 +176,7 @@ static int check_one(struct run *run, const char *serial)
 static int64_t grace_of(const struct store_daemon *daemon)
 {
     const char *async = strstr(daemon->options, "async");
-    int seconds = async ? async[5] == '=' ? atoi(async + 6) : ASYNC_USUAL : 0;
+    int seconds = async && async[5] == '=' ? atoi(async + 6) : INTERVAL_USUAL;
 
     return seconds > ASYNC_MOST ? -1 : seconds * 1000 + GRACE_MS;
 }

@@ -222,13 +222,16 @@ static int sweep_entry(struct store *store, int images_fd, const char *name)
 
     if (r == 0) catalog_image_free(&image);
     if (r != -ENOENT) return r;
+    r = catalog_needs_image(store->catalog, name);
+    if (r > 0) log_warning("%s/images/%s: is in use, but the catalog has no row for it; left alone", store->path, name);
+    if (r != 0) return r < 0 ? r : 0;
     r = io_remove_tree(images_fd, name);
     if (r < 0) log_warning("%s/images/%s: cannot remove what is left of it: %s", store->path, name, log_reason(r));
     return 0;
 }
 
 /* Whoever makes or removes images holds the lock shared all that time: alone with it, an entry without a row is a
- * leftover. */
+ * leftover; unless nodes stand on it, when it is the row that was lost. */
 static int sweep_images(struct store *store)
 {
     _cleanup_close_ int lock = open_lock(store, "images.lock");

@@ -207,6 +207,17 @@ static void test_leftovers_are_swept(void **state)
     store_close(store);
 }
 
+static void test_an_image_in_use_is_no_leftover(void **state)
+{
+    struct store *store;
+
+    run(state, "sqlite3 store/catalog.db \"INSERT INTO image(name) VALUES('used'); INSERT INTO node(serial, image) "
+               "VALUES('a', 'used'); DROP TRIGGER image_delete; DELETE FROM image\" && mkdir -p store/images/used/rootfs");
+    store = store_of(state);
+    assert_true(exists(state, "store/images/used/rootfs"));
+    store_close(store);
+}
+
 static void test_work_under_way_is_not_swept(void **state)
 {
     struct store *importer = store_of(state);
@@ -340,6 +351,7 @@ int main(void)
         store_test(test_newer_version),
         store_test(test_no_permission),
         store_test(test_leftovers_are_swept),
+        store_test(test_an_image_in_use_is_no_leftover),
         store_test(test_work_under_way_is_not_swept),
         store_test(test_claim),
         store_test(test_claim_of_a_process_ends_with_it),
