@@ -2,27 +2,25 @@
 
 #include <errno.h>
 #include <fuse_lowlevel.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 
 #include "apply.h"
 #include "fuse_ops.h"
 #include "io.h"
+#include "keeper.h"
 #include "log.h"
 #include "store.h"
 #include "watch.h"
 
 #define READY_VARIABLE "COPPICE_READY_FD"
 #define SYNC_AGE 5          /* seconds until what needs no commit of its own is committed all the same */
-#define TICK_NS 250000000
 #define READ_AHEAD_KB "1024"
-#define MAX_THREADS 64
+#define MAX_THREADS 256 /* as many requests may wait for one slow disk, and the next still be served */
 #define IDLE_THREADS 16 /* each keeps a megabyte for transfers */
 
 struct daemon {
@@ -31,13 +29,9 @@ struct daemon {
     struct tree *tree;
     struct fuse_session *session;
     int ready_fd; /* of the process that waits for the mount; -1: none */
-    pthread_t keeper;
-    bool has_keeper;
+    struct keeper *keeper;
     struct watch *watch;
     struct apply *apply; /* NULL: without */
-    pthread_mutex_t lock; /* guards ending */
-    pthread_cond_t wake;
-    bool ending;
 };
 
 /* ---- starting it in the background ---- */
@@ -111,57 +105,21 @@ static void tell_ready(void *data)
     d->ready_fd = -1;
 }
 
-/* ---- the housekeeper ---- */
+/* ---- serving ---- */
 
 /* The kernel reads 128 KiB ahead of a reader on a FUSE mount, too little to hide a disk's latency. */
 static void raise_read_ahead(const char *mountpoint)
 {
     char path[64];
-    struct stat st;
+    struct statx st;
 
-    if (stat(mountpoint, &st) < 0) return;
-    snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
+    /* Nobody serves yet: what the kernel does not know must not be asked for. */
+    if (statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC, 0, &st) < 0) return;
+    snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", st.stx_dev_major, st.stx_dev_minor);
     _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0 || write(fd, READ_AHEAD_KB, strlen(READ_AHEAD_KB)) < 0)
         log_debug("%s: read-ahead could not be raised: %s", mountpoint, log_reason(errno));
 }
-
-static bool wait_tick(struct daemon *d)
-{
-    struct timespec until;
-    bool ending;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += TICK_NS;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pthread_mutex_lock(&d->lock);
-    if (!d->ending) pthread_cond_timedwait(&d->wake, &d->lock, &until);
-    ending = d->ending;
-    pthread_mutex_unlock(&d->lock);
-    return !ending;
-}
-
-static void *keep_house(void *data)
-{
-    struct daemon *d = data;
-    int64_t age = d->options->sync ? SYNC_AGE : d->options->interval;
-
-    raise_read_ahead(d->options->mountpoint);
-    while (wait_tick(d)) tree_tidy(d->tree, age);
-    return NULL;
-}
-
-static void stop_keeper(struct daemon *d)
-{
-    pthread_mutex_lock(&d->lock);
-    d->ending = true;
-    pthread_cond_signal(&d->wake);
-    pthread_mutex_unlock(&d->lock);
-    if (d->has_keeper) pthread_join(d->keeper, NULL);
-}
-
-/* ---- serving ---- */
 
 static int serve(struct daemon *d)
 {
@@ -172,8 +130,8 @@ static int serve(struct daemon *d)
     if (!config) return -ENOMEM;
     fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
     fuse_loop_cfg_set_idle_threads(config, IDLE_THREADS);
-    r = -pthread_create(&d->keeper, NULL, keep_house, d);
-    d->has_keeper = r == 0;
+    raise_read_ahead(d->options->mountpoint);
+    r = keeper_start(&d->keeper, d->tree, d->options->sync ? SYNC_AGE : d->options->interval);
     if (r == 0) r = watch_start(&d->watch, d->tree, d->store->path, &changes);
     if (r == 0 && d->options->apply) r = apply_start(&d->apply, d->store->path, d->options->mountpoint);
     if (r == 0) {
@@ -197,7 +155,7 @@ static int mount_and_serve(struct daemon *d)
         /* In this order: the watch may be waiting for an answer that only the end of the connection gives. */
         fuse_session_unmount(d->session);
         watch_stop(d->watch);
-        stop_keeper(d);
+        keeper_stop(d->keeper);
         apply_stop(d->apply);
     }
     fuse_remove_signal_handlers(d->session);
@@ -258,13 +216,9 @@ static int run(struct daemon *d)
 
 int daemon_run(const struct daemon_options *options)
 {
-    struct daemon d = {.options = options, .ready_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
-    pthread_condattr_t monotonic;
+    struct daemon d = {.options = options, .ready_fd = -1};
 
     if (!options->foreground) return start_child(options);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&d.wake, &monotonic);
     d.ready_fd = take_ready_fd();
     umask(0);
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is the caller's error, not the daemon's end */

@@ -46,10 +46,16 @@ struct fdcache *fdcache_new(size_t capacity)
     return cache;
 }
 
-static void entry_free(struct fdcache_entry *entry)
+/* Without a lock: closing the last descriptor of a deleted file waits for its disk. `chain` leads to the next. */
+static void free_entries(struct fdcache_entry *entry)
 {
-    close(entry->fd);
-    free(entry);
+    while (entry) {
+        struct fdcache_entry *next = entry->chain;
+
+        close(entry->fd);
+        free(entry);
+        entry = next;
+    }
 }
 
 static uint64_t hash(const void *owner, uint64_t id)
@@ -89,7 +95,8 @@ static void ring_add(struct shard *s, struct fdcache_entry *e)
     s->use.older = e;
 }
 
-static void take_out(struct shard *s, struct fdcache_entry **link)
+/* Onto the list of those to be freed, unless somebody uses it: then he frees it. */
+static void take_out(struct shard *s, struct fdcache_entry **link, struct fdcache_entry **unused)
 {
     struct fdcache_entry *e = *link;
 
@@ -97,15 +104,17 @@ static void take_out(struct shard *s, struct fdcache_entry **link)
     ring_remove(e);
     s->count--;
     e->dropped = true;
-    if (e->users == 0) entry_free(e);
+    if (e->users > 0) return;
+    e->chain = *unused;
+    *unused = e;
 }
 
-static void trim(struct shard *s, size_t capacity)
+static void trim(struct shard *s, size_t capacity, struct fdcache_entry **unused)
 {
     while (s->count > capacity) {
         struct fdcache_entry *oldest = s->use.newer;
 
-        take_out(s, find(s, oldest->owner, oldest->id));
+        take_out(s, find(s, oldest->owner, oldest->id), unused);
     }
 }
 
@@ -122,7 +131,7 @@ int fdcache_get(struct fdcache *cache, const void *owner, uint64_t id, fdcache_o
                 struct fdcache_entry **ret_entry)
 {
     struct shard *s = shard_of(cache, owner, id);
-    struct fdcache_entry *e, **found;
+    struct fdcache_entry *e, **found, *unused = NULL;
     int fd;
 
     pthread_mutex_lock(&s->lock);
@@ -143,7 +152,7 @@ int fdcache_get(struct fdcache *cache, const void *owner, uint64_t id, fdcache_o
     pthread_mutex_lock(&s->lock);
     found = find(s, owner, id);
     if (*found) { /* another thread was faster */
-        entry_free(e);
+        unused = e;
         e = *found;
     } else {
         *found = e;
@@ -151,8 +160,9 @@ int fdcache_get(struct fdcache *cache, const void *owner, uint64_t id, fdcache_o
         s->count++;
     }
     fd = take(s, e, ret_entry);
-    trim(s, cache->shard_capacity);
+    trim(s, cache->shard_capacity, &unused);
     pthread_mutex_unlock(&s->lock);
+    free_entries(unused);
     return fd;
 }
 
@@ -161,32 +171,38 @@ void fdcache_put(struct fdcache *cache, struct fdcache_entry *entry)
     struct shard *s = shard_of(cache, entry->owner, entry->id);
 
     pthread_mutex_lock(&s->lock);
-    if (--entry->users == 0 && entry->dropped) entry_free(entry);
+    bool last = --entry->users == 0 && entry->dropped;
     pthread_mutex_unlock(&s->lock);
+    if (!last) return;
+    entry->chain = NULL;
+    free_entries(entry);
 }
 
 void fdcache_drop(struct fdcache *cache, const void *owner, uint64_t id)
 {
     struct shard *s = shard_of(cache, owner, id);
-    struct fdcache_entry **e;
+    struct fdcache_entry **e, *unused = NULL;
 
     pthread_mutex_lock(&s->lock);
     e = find(s, owner, id);
-    if (*e) take_out(s, e);
+    if (*e) take_out(s, e, &unused);
     pthread_mutex_unlock(&s->lock);
+    free_entries(unused);
 }
 
 void fdcache_drop_owner(struct fdcache *cache, const void *owner)
 {
     for (int i = 0; i < SHARDS; i++) {
         struct shard *s = &cache->shards[i];
+        struct fdcache_entry *unused = NULL;
 
         pthread_mutex_lock(&s->lock);
         for (int b = 0; b < BUCKETS; b++)
             for (struct fdcache_entry **e = &s->buckets[b]; *e;)
-                if ((*e)->owner == owner) take_out(s, e);
+                if ((*e)->owner == owner) take_out(s, e, &unused);
                 else e = &(*e)->chain;
         pthread_mutex_unlock(&s->lock);
+        free_entries(unused);
     }
 }
 
@@ -194,7 +210,10 @@ void fdcache_free(struct fdcache *cache)
 {
     if (!cache) return;
     for (int i = 0; i < SHARDS; i++) {
-        trim(&cache->shards[i], 0);
+        struct fdcache_entry *unused = NULL;
+
+        trim(&cache->shards[i], 0, &unused);
+        free_entries(unused);
         pthread_mutex_destroy(&cache->shards[i].lock);
     }
     free(cache);

@@ -629,8 +629,8 @@ static void op_init(void *data, struct fuse_conn_info *conn)
     conn->want = conn->capable & wanted;
     conn->max_write = MAX_TRANSFER;
     conn->max_readahead = MAX_TRANSFER;
-    conn->max_background = 64;
-    conn->congestion_threshold = 48;
+    conn->max_background = 192; /* below the number of threads: read-ahead from a slow disk leaves some to others */
+    conn->congestion_threshold = 144;
     conn->time_gran = 1;
     if (o->ready) o->ready(o->ready_data);
 }

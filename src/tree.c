@@ -36,6 +36,7 @@ struct tree_node {
     bool seen;                              /* by the refresh under way */
 
     _Atomic bool link_changed; /* where `boot` leads: the kernel keeps targets */
+    _Atomic bool tidied;       /* somebody is at it */
     bool told;                 /* the kernel, that the node is gone; the following thread's own */
     _Atomic int unwritten;     /* personal files that could not be written */
     int64_t tried;             /* the catalog's version when they were tried; the following thread's own */
@@ -679,7 +680,7 @@ void tree_close(struct tree *t)
     free(t);
 }
 
-static uint32_t table_room(struct tree *t)
+uint32_t tree_room(struct tree *t)
 {
     uint32_t room;
 
@@ -743,7 +744,7 @@ void tree_follow(struct tree *t, const struct tree_changes *changes)
 
     refresh(t);
     tell_lists(t, changes);
-    count = table_room(t);
+    count = tree_room(t);
     for (uint32_t i = 0; i < count; i++) {
         bool gone;
         struct tree_node *node = hold_any(t, i, &gone);
@@ -754,22 +755,23 @@ void tree_follow(struct tree *t, const struct tree_changes *changes)
         if (!gone) retry_templates(t, node, changes);
         if (atomic_exchange(&node->link_changed, false)) tell_link(t, node, changes);
         atomic_fetch_sub(&node->users, 1);
-        if (gone) end_view(node);
     }
 }
 
-void tree_tidy(struct tree *t, int64_t commit_age)
+void tree_tidy(struct tree *t, uint32_t number, int64_t commit_age)
 {
     struct timespec now;
-    uint32_t count = table_room(t);
+    struct view *view;
+    bool gone;
+    struct tree_node *node = hold_any(t, number, &gone);
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    for (uint32_t i = 0; i < count; i++) {
-        bool gone;
-        struct tree_node *node = hold_any(t, i, &gone);
-        struct view *view = node ? atomic_load(&node->view) : NULL;
-
+    if (!node) return;
+    if (!atomic_exchange(&node->tidied, true)) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        view = atomic_load(&node->view);
         if (view) view_tidy(view, now.tv_sec, commit_age);
-        if (node) atomic_fetch_sub(&node->users, 1);
+        atomic_store(&node->tidied, false);
     }
+    atomic_fetch_sub(&node->users, 1);
+    if (gone) end_view(node);
 }

@@ -76,5 +76,7 @@ struct tree_changes {
 };
 void tree_follow(struct tree *tree, const struct tree_changes *changes);
 
-/* Commits what is older than `commit_age` seconds, and checkpoints; called a few times a second. */
-void tree_tidy(struct tree *tree, int64_t commit_age);
+/* Looks after the node of this number, if there is one and nobody else is at it: commits what is older than `commit_age` seconds,
+ * checkpoints, ends the view of a node that is gone. Called a few times a second for all numbers below tree_room(). */
+void tree_tidy(struct tree *tree, uint32_t number, int64_t commit_age);
+uint32_t tree_room(struct tree *tree);

@@ -236,6 +236,11 @@ void fault_disk_record(struct fault_disk *disk, const char *file)
     close(ready[0]);
 }
 
+void fault_disk_freeze(struct fault_disk *disk, bool is_frozen)
+{
+    must(kill(disk->server, is_frozen ? SIGSTOP : SIGCONT));
+}
+
 void fault_disk_record_end(struct fault_disk *disk)
 {
     if (!disk->server) return;

@@ -26,6 +26,8 @@ void fault_disk_umount(struct fault_disk *disk, const char *where);
  * disk forgets its recorded writes, but for the cuts. */
 void fault_disk_record(struct fault_disk *disk, const char *file);
 void fault_disk_record_end(struct fault_disk *disk);
+/* A recorded disk answers no more, until it is thawed. */
+void fault_disk_freeze(struct fault_disk *disk, bool is_frozen);
 
 /* How many writes and flushes there were, plus one, so that it begins above 0; from any thread. An entry that is in the log when
  * this is read has a moment less than it. */
