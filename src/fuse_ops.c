@@ -246,6 +246,29 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
     else if (fuse_reply_create(req, &e, fi) < 0) tree_forget(t, e.ino, 1);
 }
 
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
+{
+    _cleanup_file_ struct tree_file dir = {0};
+    struct names_caller who = caller(req);
+    struct tree *t = tree(req);
+    struct fuse_entry_param e;
+    struct tree_file file;
+    uint64_t ino;
+    int r = get_in_view(req, parent, &dir);
+
+    if (r == 0) r = names_make_unnamed(dir.view, &who, dir.ino, (mode & ~S_IFMT) | S_IFREG, &ino);
+    if (r == 0) {
+        file = in_same_view(&dir, ino);
+        r = fill_entry(req, &file, &e);
+        view_forget(dir.view, ino, 1); /* the reply's reference is counted in the entry */
+    }
+    fi->keep_cache = 1;
+    if (r < 0) reply(req, r);
+    else if (fuse_reply_create(req, &e, fi) < 0) tree_forget(t, e.ino, 1);
+}
+#endif
+
 /* Opens carry no state: the kernel need not ask again (DESIGN.md, "FUSE"). */
 static void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
@@ -662,6 +685,9 @@ const struct fuse_lowlevel_ops fuse_ops_table = {
     .mknod = op_mknod,
     .mkdir = op_mkdir,
     .create = op_create,
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+    .tmpfile = op_tmpfile,
+#endif
     .open = op_open,
     .opendir = op_open,
     .symlink = op_symlink,

@@ -84,24 +84,32 @@ static int name_it(struct view *v, struct delta *d, const struct place *at, cons
     return dirent_set(v, d, at->dir.row.ino, at->name, at->length, inode->row.ino, inode_type(inode->row.mode));
 }
 
-/* Writes a new inode, filled in but for its number and owners, and gives it the name, whatever that meant. */
-static int put_new(struct view *v, struct delta *d, const struct names_caller *caller, struct place *at)
+/* Writes a new inode, filled in but for its number and owners, as one of that directory, but without a name in it. */
+static int put_unnamed(struct view *v, struct delta *d, const struct names_caller *caller, struct inode *dir,
+                       struct inode *inode, bool is_linked)
 {
-    struct inode *inode = &at->inode;
     bool is_dir = S_ISDIR(inode->row.mode);
     int r;
 
     inode->row.uid = caller->uid;
     inode->row.gid = caller->gid;
-    if (at->dir.row.mode & S_ISGID) { /* mount(8), "grpid": the BSD way for this directory alone */
-        inode->row.gid = at->dir.row.gid;
+    if (dir->row.mode & S_ISGID) { /* mount(8), "grpid": the BSD way for this directory alone */
+        inode->row.gid = dir->row.gid;
         if (is_dir) inode->row.mode |= S_ISGID;
     }
-    inode->row.parent = is_dir ? at->dir.row.ino : 0;
+    inode->row.parent = is_dir ? dir->row.ino : 0;
     r = inode_new(d, inode);
-    if (r == 0) r = acl_inherit(v, d, &at->dir, inode, caller->umask);
-    if (r == 0) r = inode_put(v, d, inode);
-    return r < 0 ? r : name_it(v, d, at, inode);
+    if (r == 0 && !is_linked) inode->row.nlink = 0;
+    if (r == 0) r = acl_inherit(v, d, dir, inode, caller->umask);
+    return r < 0 ? r : inode_put(v, d, inode);
+}
+
+/* The same, and gives it the name, whatever that meant. */
+static int put_new(struct view *v, struct delta *d, const struct names_caller *caller, struct place *at)
+{
+    int r = put_unnamed(v, d, caller, &at->dir, &at->inode, true);
+
+    return r < 0 ? r : name_it(v, d, at, &at->inode);
 }
 
 static int add_new(struct view *v, struct delta *d, const struct names_caller *caller, struct place *at)
@@ -134,6 +142,38 @@ int names_make(struct view *v, const struct names_caller *caller, uint64_t dir, 
     r = make(v, d, caller, dir, name, mode, rdev, &p);
     if (r == 0) *ret_ino = p.inode.row.ino;
     return view_end(v, d, r, VIEW_METADATA);
+}
+
+static int make_unnamed(struct view *v, struct delta *d, const struct names_caller *caller, uint64_t dir, mode_t mode,
+                        uint64_t *ret_ino)
+{
+    struct inode parent, inode = {.row = {.mode = mode}};
+    int r = inode_get(v, d, dir, &parent);
+
+    if (r < 0) return r;
+    if (!S_ISDIR(parent.row.mode)) return -ENOTDIR;
+    if (parent.row.nlink == 0) return -ENOENT;
+    r = put_unnamed(v, d, caller, &parent, &inode, false);
+    if (r < 0) return r;
+    /* Referred to before it is an orphan, for an orphan that nobody refers to ends at once. */
+    r = view_refer(v, inode.row.ino);
+    if (r < 0) return r;
+    *ret_ino = inode.row.ino;
+    return view_orphan(v, d, inode.row.ino);
+}
+
+int names_make_unnamed(struct view *v, const struct names_caller *caller, uint64_t dir, mode_t mode, uint64_t *ret_ino)
+{
+    struct delta *d;
+    uint64_t ino = 0;
+    int r = view_check_room(v, 0);
+
+    if (r == 0) r = view_begin(v, &d);
+    if (r < 0) return r;
+    r = view_end(v, d, make_unnamed(v, d, caller, dir, mode, &ino), VIEW_METADATA);
+    if (r == 0) *ret_ino = ino;
+    else if (ino) view_forget(v, ino, 1);
+    return r;
 }
 
 static int make_symlink(struct view *v, struct delta *d, const struct names_caller *caller, uint64_t dir, const char *name,
@@ -174,7 +214,7 @@ static int make_link(struct view *v, struct delta *d, uint64_t ino, uint64_t dir
     if (r < 0) return r;
     if (S_ISDIR(inode.row.mode)) return -EPERM;
     if (p.exists) return -EEXIST;
-    if (inode.row.nlink == 0) return -ENOENT;
+    /* Without a name: O_TMPFILE's first. What lost its last one the kernel refuses, which knows the difference. */
     if (inode.row.nlink >= MAX_LINKS) return -EMLINK;
     inode.row.nlink++;
     r = inode_put_changed(v, d, &inode);

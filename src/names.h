@@ -18,6 +18,11 @@ int names_lookup(struct view *view, uint64_t dir, const char *name, uint64_t *re
 /* A new regular file, directory, device, fifo or socket, by the type in `mode`; -EEXIST. */
 int names_make(struct view *view, const struct names_caller *caller, uint64_t dir, const char *name, mode_t mode, dev_t rdev,
                uint64_t *ret_ino);
+
+/* A new file without a name, as O_TMPFILE makes it, referred to once (view_refer). It ends with view_forget(), unless
+ * names_link() has given it a name. */
+int names_make_unnamed(struct view *view, const struct names_caller *caller, uint64_t dir, mode_t mode, uint64_t *ret_ino);
+
 int names_symlink(struct view *view, const struct names_caller *caller, uint64_t dir, const char *name, const char *target,
                   uint64_t *ret_ino);
 int names_link(struct view *view, uint64_t ino, uint64_t dir, const char *name);

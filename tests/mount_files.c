@@ -250,12 +250,19 @@ static void test_o_tmpfile_works_or_says_that_it_does_not(void **state)
         must_hold(errno == EOPNOTSUPP, "%s", strerror(errno));
         return;
     }
+    struct stat st;
+    must(fstat(fd, &st));
+    assert_int_equal(st.st_nlink, 0);
+    assert_int_equal(st.st_mode, S_IFREG | 0600);
     write_at(fd, "kept", 4, 0);
     char path[64];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     must(linkat(AT_FDCWD, path, AT_FDCWD, at("from_tmpfile"), AT_SYMLINK_FOLLOW));
     must(close(fd));
+    harness_remount();
     assert_int_equal(stat_of("from_tmpfile").st_size, 4);
+    assert_int_equal(stat_of("from_tmpfile").st_nlink, 1);
+    must(unlink(at("from_tmpfile")));
 }
 
 /* ---- bytes and sizes ---- */

@@ -199,7 +199,6 @@ static void test_orphan_lives_while_referred_to(void **state)
         view_forget(v, inos[i], 2);
         assert_int_equal(view_fixture_stat(v, inos[i]).st_nlink, 0);
         assert_int_equal(names_lookup(v, inos[i], ".", &found), -ESTALE);
-        assert_int_equal(names_link(v, inos[i], DELTA_ROOT, "again"), -ENOENT);
         assert_int_equal(content_write(v, inos[i], "more", 4, 19000), 0);
         assert_int_equal(content_read(v, inos[i], bytes, 4, 19000), 4);
         assert_memory_equal(bytes, "more", 4);
@@ -208,6 +207,33 @@ static void test_orphan_lives_while_referred_to(void **state)
     }
     assert_int_equal(view_sync(v), 0);
     assert_int_equal(count_objects(f), 0);
+    view_fixture_close(f);
+}
+
+static void test_unnamed_file_gets_a_name_or_ends(void **state)
+{
+    struct view_fixture *f = *state;
+    struct view *v = view_fixture_open(f, "unnamed");
+    const struct names_caller me = {0};
+    uint64_t kept, gone;
+    char bytes[20000] = "contents";
+    struct stat st;
+
+    assert_int_equal(names_make_unnamed(v, &me, DELTA_ROOT, S_IFREG | 0600, &kept), 0);
+    assert_int_equal(names_make_unnamed(v, &me, DELTA_ROOT, S_IFREG | 0600, &gone), 0);
+    assert_int_equal(view_fixture_stat(v, kept).st_nlink, 0);
+    assert_int_equal(content_write(v, kept, bytes, sizeof(bytes), 0), 0);
+    assert_int_equal(content_write(v, gone, bytes, sizeof(bytes), 0), 0);
+    assert_int_equal(names_link(v, kept, DELTA_ROOT, "kept"), 0);
+    view_forget(v, kept, 1);
+    view_forget(v, gone, 1);
+    st = view_fixture_stat(v, kept);
+    assert_int_equal(st.st_nlink, 1);
+    assert_int_equal(st.st_size, sizeof(bytes));
+    assert_int_equal(inode_stat(v, gone, &st), -ESTALE);
+    assert_int_equal(names_make_unnamed(v, &me, kept, S_IFREG | 0600, &gone), -ENOTDIR);
+    assert_int_equal(view_sync(v), 0);
+    assert_int_equal(count_objects(f), 1);
     view_fixture_close(f);
 }
 
@@ -595,6 +621,7 @@ int main(void)
         cmocka_unit_test(test_readlink),
         cmocka_unit_test(test_deleted_image_inode_is_stale),
         cmocka_unit_test(test_orphan_lives_while_referred_to),
+        cmocka_unit_test(test_unnamed_file_gets_a_name_or_ends),
         cmocka_unit_test(test_orphans_are_swept_at_opening),
         cmocka_unit_test(test_objects_of_nobody_are_swept_at_opening),
         cmocka_unit_test(test_undone_removal_is_no_removal),
