@@ -175,7 +175,8 @@ static void add_entry(struct fault_disk *disk, const char *bytes, size_t size, o
     atomic_store(&log->count, count + 1);
 }
 
-static void disk_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset, struct fuse_file_info *fi)
+static void disk_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
+                       struct fuse_file_info *fi)
 {
     struct fault_disk *disk = fuse_req_userdata(req);
     (void)ino;

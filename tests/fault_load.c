@@ -85,7 +85,8 @@ static void excuse(struct lane *lane, const struct fault_op *op, int error)
     bool is_death = error == -ENOTCONN || error == -ECONNABORTED || error == -EIO || error == -ENODATA;
     if (is_death && atomic_load(&lane->load->is_dying)) return;
     fault_op_print(op, text, sizeof(text));
-    snprintf(lane->failure, sizeof(lane->failure), "%s: %s%s", text, strerror(-error), atomic_load(&lane->load->is_dying) ? ", the daemon dying" : "");
+    snprintf(lane->failure, sizeof(lane->failure), "%s: %s%s", text, strerror(-error),
+             atomic_load(&lane->load->is_dying) ? ", the daemon dying" : "");
 }
 
 static bool do_one(struct lane *lane)
@@ -201,7 +202,8 @@ static struct fault_model *read_lane(const struct lane *lane, const char *root)
     return found;
 }
 
-/* The state before and the operation may agree with the tree: if not, the state after it; `parts`: or anything between. */
+/* The state before and the operation may agree with the tree: if not, the state after it; `parts`: or anything
+ * between. */
 static struct fault_model *agreeing(const struct fault_model *before, const struct fault_op *op, unsigned parts,
                                     const struct fault_model *found, char *why, size_t room)
 {
@@ -271,7 +273,8 @@ static struct fault_model *agreeing_prefix(const struct lane *lane, const struct
                                            const struct fault_model *found, char *why, size_t room)
 {
     const struct fault_op *last = answered(lane) < lane->count ? &lane->ops[lane->count - 1] : NULL;
-    bool is_next = last && upto == answered(lane), is_late = last && !is_next && fault_model_writes_in_parts(lane->now, last);
+    bool is_next = last && upto == answered(lane),
+         is_late = last && !is_next && fault_model_writes_in_parts(lane->now, last);
     if (!is_next && !is_late && !fault_model_agrees(m, found, false, why, room)) return NULL;
     struct fault_model *late = with_late_writes(lane, m, upto), *agreed;
     if (is_late) {
@@ -306,7 +309,8 @@ static bool check_recent(struct lane *lane, const char *root, uint64_t moment)
         if (upto > 0) fault_model_apply(m, &lane->ops[upto - 1]);
         if (upto >= first) agreed = agreeing_prefix(lane, m, upto, found, why, sizeof(why));
     }
-    if (!agreed) print_error("thread %d: no state after operation %d … %d agrees\n", lane->number, first, answered(lane));
+    if (!agreed)
+        print_error("thread %d: no state after operation %d … %d agrees\n", lane->number, first, answered(lane));
     if (!agreed) print_lane(lane, answered(lane), why);
     else go_on_from(lane, agreed, found);
     fault_model_free(m);

@@ -1,5 +1,5 @@
-/* fault_load: several threads change files, each below a directory of its own, and write down what they began and what was
- * answered; later it is told whether what is there now can have come of that.
+/* fault_load: several threads change files, each below a directory of its own, and write down what they began and
+ * what was answered; later it is told whether what is there now can have come of that.
  *
  * Moments are numbers that only grow, from a clock of the caller's: a time, or a place in a disk's log. */
 #pragma once
@@ -33,12 +33,15 @@ bool fault_load_join(struct fault_load *load);
 /* Operations answered in all. */
 long fault_load_count(const struct fault_load *load);
 
-/* Each of the three: false, and printed with the last operations, when the tree at `root` does not follow from them.
+/* Each of the three: false, and printed with the last operations, when the tree at `root` does not follow from
+ * them.
  *
- * Every operation that was answered is there; those that were not wholly or not at all. What is there becomes what the next
- * fault_load_start() goes on from. */
+ * Every operation that was answered is there; those that were not wholly or not at all. What is there becomes
+ * what the next fault_load_start() goes on from. */
 bool fault_load_check_all(struct fault_load *load, const char *root);
-/* Operations answered after `moment` may be missing, from one of them on; but no bytes written. Goes on as the above. */
+/* Operations answered after `moment` may be missing, from one of them on; but no bytes written. Goes on as the
+ * above. */
 bool fault_load_check_recent(struct fault_load *load, const char *root, uint64_t moment);
-/* As it must be after a power cut at `moment`: as the first, but bytes not synced may, in units of so many bytes, be old. */
+/* As it must be after a power cut at `moment`: as the first, but bytes not synced may, in units of so many bytes,
+ * be old. */
 bool fault_load_check_cut(const struct fault_load *load, const char *root, uint64_t moment, unsigned unit);

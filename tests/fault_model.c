@@ -15,7 +15,6 @@
 #include "random_ops.h"
 
 enum { FILES_AT_MOST = 24, DIRS_AT_MOST = 7, DEEPEST = 3, NAMES = 16 };
-#define ATTRIBUTE "user.load"
 
 /* A unit of a file, or all of its size, as it may still be. */
 struct old_unit {
@@ -27,8 +26,8 @@ struct file {
     mode_t mode; /* with its type; 0: gone */
     ino_t ino;   /* of a tree that was read */
     uint64_t size;
-    bool is_large; /* was longer than fits a row since it was last empty */
-    char *target;  /* of a symlink */
+    bool is_large;        /* was longer than fits a row since it was last empty */
+    char *target;         /* of a symlink */
     unsigned char *bytes; /* FAULT_FILE_MAX, zeros behind the end */
     unsigned char value[256];
     ssize_t value_length; /* -1: no attribute */
@@ -529,10 +528,12 @@ static const struct {
     bool (*choose)(const struct fault_model *m, uint64_t *state, struct fault_op *op);
     unsigned weight;
 } choices[FAULT_KINDS] = {
-    [FAULT_CREATE] = {choose_new, 12},   [FAULT_WRITE] = {choose_on_file, 34},  [FAULT_TRUNCATE] = {choose_on_file, 8},
-    [FAULT_FSYNC] = {choose_on_file, 5}, [FAULT_RENAME] = {choose_rename, 9},   [FAULT_LINK] = {choose_link, 4},
-    [FAULT_UNLINK] = {choose_unlink, 9}, [FAULT_MKDIR] = {choose_mkdir, 4},     [FAULT_RMDIR] = {choose_rmdir, 3},
-    [FAULT_SYMLINK] = {choose_new, 2},   [FAULT_CHMOD] = {choose_on_file, 3},   [FAULT_SETXATTR] = {choose_on_file, 4},
+    [FAULT_CREATE] = {choose_new, 12},         [FAULT_WRITE] = {choose_on_file, 34},
+    [FAULT_TRUNCATE] = {choose_on_file, 8},    [FAULT_FSYNC] = {choose_on_file, 5},
+    [FAULT_RENAME] = {choose_rename, 9},       [FAULT_LINK] = {choose_link, 4},
+    [FAULT_UNLINK] = {choose_unlink, 9},       [FAULT_MKDIR] = {choose_mkdir, 4},
+    [FAULT_RMDIR] = {choose_rmdir, 3},         [FAULT_SYMLINK] = {choose_new, 2},
+    [FAULT_CHMOD] = {choose_on_file, 3},       [FAULT_SETXATTR] = {choose_on_file, 4},
     [FAULT_REMOVEXATTR] = {choose_on_file, 1},
 };
 
@@ -553,85 +554,6 @@ void fault_model_choose(const struct fault_model *m, uint64_t *state, bool write
         *ret_op = (struct fault_op){.kind = kind, .seed = 1 + random_below(state, 1000000)};
     } while (!choices[ret_op->kind].choose(m, state, ret_op));
     if (is_write) ret_op->is_synced = false;
-}
-
-/* ---- doing it to the tree ---- */
-
-static int write_file(const struct fault_op *op, const char *path)
-{
-    int flags = O_WRONLY | O_CLOEXEC | (op->is_append ? O_APPEND : 0) | (op->is_synced ? O_SYNC : 0);
-    unsigned char *bytes = malloc(op->length);
-    int fd = bytes ? open(path, flags) : -1;
-    int r = fd < 0 ? -errno : 0;
-    if (fd >= 0) {
-        made_fill(op->seed, op->offset, bytes, op->length);
-        ssize_t n = op->is_append ? write(fd, bytes, op->length) : pwrite(fd, bytes, op->length, (off_t)op->offset);
-        if (n != (ssize_t)op->length) r = n < 0 ? -errno : -ENODATA;
-        close(fd);
-    }
-    free(bytes);
-    return r;
-}
-
-static int sync_file(const char *path, bool data_only)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return -errno;
-    int r = (data_only ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
-    close(fd);
-    return r;
-}
-
-static int create_file(const char *path)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    if (fd < 0) return -errno;
-    close(fd);
-    return 0;
-}
-
-static int set_attribute(const struct fault_op *op, const char *path)
-{
-    unsigned char value[256];
-    size_t length = op->seed % 200;
-    made_fill(op->seed, 0, value, length);
-    return setxattr(path, ATTRIBUTE, value, length, 0);
-}
-
-int fault_op_run(const struct fault_op *op, const char *root)
-{
-    char path[1600], other[1600];
-    int r = 0;
-    snprintf(path, sizeof(path), "%s/%s", root, op->path);
-    snprintf(other, sizeof(other), "%s/%s", root, op->other);
-    switch (op->kind) {
-    case FAULT_CREATE: return create_file(path);
-    case FAULT_WRITE: return write_file(op, path);
-    case FAULT_FSYNC: return sync_file(path, op->seed % 2);
-    case FAULT_TRUNCATE: r = truncate(path, (off_t)op->length); break;
-    case FAULT_RENAME: r = rename(path, other); break;
-    case FAULT_LINK: r = link(path, other); break;
-    case FAULT_UNLINK: r = unlink(path); break;
-    case FAULT_MKDIR: r = mkdir(path, 0755); break;
-    case FAULT_RMDIR: r = rmdir(path); break;
-    case FAULT_SYMLINK: r = symlink(op->other, path); break;
-    case FAULT_CHMOD: r = chmod(path, op->mode); break;
-    case FAULT_SETXATTR: r = set_attribute(op, path); break;
-    default: r = removexattr(path, ATTRIBUTE);
-    }
-    return r < 0 ? -errno : 0;
-}
-
-void fault_op_print(const struct fault_op *op, char *text, size_t room)
-{
-    static const char *const words[FAULT_KINDS] = {"create", "write",   "truncate", "fsync", "rename",   "link",       "unlink",
-                                                   "mkdir",  "rmdir",   "symlink",  "chmod", "setxattr", "removexattr"};
-    int n = snprintf(text, room, "%s %s", words[op->kind], op->path);
-    if (op->kind == FAULT_WRITE)
-        snprintf(text + n, room - (size_t)n, " %lu+%lu seed %lu%s%s", op->offset, op->length, op->seed,
-                 op->is_append ? " append" : "", op->is_synced ? " sync" : "");
-    else if (op->kind == FAULT_TRUNCATE) snprintf(text + n, room - (size_t)n, " to %lu", op->length);
-    else if (op->other[0]) snprintf(text + n, room - (size_t)n, " to %s", op->other);
 }
 
 /* ---- reading a tree ---- */
@@ -656,13 +578,14 @@ static bool read_target(struct file *f, const char *path, char *ret_why, size_t 
     return readlink(path, f->target, 127) >= 0 || because("%s: readlink: %s", path, strerror(errno));
 }
 
-static bool read_file(struct fault_model *m, int file, const char *path, const struct stat *st, char *ret_why, size_t room)
+static bool read_file(struct fault_model *m, int file, const char *path, const struct stat *st, char *ret_why,
+                      size_t room)
 {
     struct file *f = &m->files[file];
     f->ino = st->st_ino;
     f->size = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
     f->is_large = f->size > FAULT_ROW_MAX;
-    f->value_length = S_ISREG(st->st_mode) ? getxattr(path, ATTRIBUTE, f->value, sizeof(f->value)) : -1;
+    f->value_length = S_ISREG(st->st_mode) ? getxattr(path, FAULT_ATTRIBUTE, f->value, sizeof(f->value)) : -1;
     if (f->value_length < 0 && S_ISREG(st->st_mode) && errno != ENODATA)
         return because("%s: getxattr: %s", path, strerror(errno));
     if (f->size > FAULT_FILE_MAX) return because("%s: its size is %lu", path, f->size);
@@ -727,7 +650,8 @@ static bool is_cut_at(const unsigned char *bytes, const unsigned char *found, si
     return cut == length;
 }
 
-/* What a file grew by may be missing from a page whose other bytes arrived: the object's length is written by itself. */
+/* What a file grew by may be missing from a page whose other bytes arrived: the object's length is written by
+ * itself. */
 static bool version_may_be(const struct file *f, const unsigned char *bytes, const unsigned char *found, uint64_t start,
                            size_t length)
 {
@@ -743,7 +667,8 @@ static bool may_be(const struct file *f, const struct file *found, uint64_t star
 {
     if (version_may_be(f, f->bytes + start, found->bytes + start, start, length)) return true;
     for (size_t i = 0; i < f->old_count; i++)
-        if (f->old[i].start == start && version_may_be(f, f->old[i].bytes, found->bytes + start, start, length)) return true;
+        if (f->old[i].start == start && version_may_be(f, f->old[i].bytes, found->bytes + start, start, length))
+            return true;
     return false;
 }
 
@@ -770,8 +695,8 @@ static bool same_bytes(const struct fault_model *m, const struct file *f, const 
     for (uint64_t at = 0; at < found->size; at += unit) {
         size_t length = found->size - at < unit ? found->size - at : unit;
         if (!may_be(f, found, at, length))
-            return because("%s: %s at %lu+%zu of %lu, that were never there", path, described(found->bytes + at, length), at,
-                           length, found->size);
+            return because("%s: %s at %lu+%zu of %lu, that were never there", path,
+                           described(found->bytes + at, length), at, length, found->size);
     }
     return true;
 }
@@ -783,7 +708,8 @@ static int count_links(const struct fault_model *m, int file)
     return links;
 }
 
-static bool same_attributes(const struct file *f, const struct file *found, const char *path, char *ret_why, size_t room)
+static bool same_attributes(const struct file *f, const struct file *found, const char *path, char *ret_why,
+                            size_t room)
 {
     if (f->mode != found->mode) return because("%s: its mode is %o, not %o", path, found->mode, f->mode);
     if (f->value_length != found->value_length)
@@ -800,12 +726,14 @@ struct comparison {
     int *twins; /* number in `found` of each file of `expected`, 0: not met yet */
 };
 
-static bool same_file(struct comparison *c, const struct entry *e, const struct entry *found, char *ret_why, size_t room)
+static bool same_file(struct comparison *c, const struct entry *e, const struct entry *found, char *ret_why,
+                      size_t room)
 {
     char path[48];
     const struct file *f = &c->expected->files[e->file], *twin = &c->found->files[found->file];
     path_of(c->expected, e->parent, e->name, path);
-    if (c->twins[e->file] && c->twins[e->file] != found->file) return because("%s: is not the file it was linked to", path);
+    if (c->twins[e->file] && c->twins[e->file] != found->file)
+        return because("%s: is not the file it was linked to", path);
     if (c->twins[e->file]) return true;
     c->twins[e->file] = found->file;
     if (!same_attributes(f, twin, path, ret_why, room)) return false;
@@ -824,7 +752,8 @@ static bool same_dir(struct comparison *c, int dir, int found_dir, char *ret_why
         path_of(c->expected, dir, e->name, path);
         if (!(found = find_entry(c->found, found_dir, e->name))) return because("%s: is not there", path);
         if (!same_file(c, e, found, ret_why, room)) return false;
-        if (S_ISDIR(c->expected->files[e->file].mode) && !same_dir(c, e->file, found->file, ret_why, room)) return false;
+        if (S_ISDIR(c->expected->files[e->file].mode) && !same_dir(c, e->file, found->file, ret_why, room))
+            return false;
     }
     for (int i = 0; i < c->found->entries_count; i++) {
         const struct entry *e = &c->found->entries[i];
@@ -842,8 +771,8 @@ static struct comparison compare(const struct fault_model *expected, const struc
     return c;
 }
 
-bool fault_model_agrees(const struct fault_model *expected, const struct fault_model *found, bool contents, char *ret_why,
-                        size_t room)
+bool fault_model_agrees(const struct fault_model *expected, const struct fault_model *found, bool contents,
+                        char *ret_why, size_t room)
 {
     struct comparison c = compare(expected, found, contents);
     bool is_same = same_dir(&c, 0, 0, ret_why, room);

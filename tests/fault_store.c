@@ -84,13 +84,13 @@ static char *next_path(void)
     return paths[turn++ % TURNS];
 }
 
-#define RETURN_PATH(base)                                          \
-    char *path = next_path();                                      \
-    int length = snprintf(path, 1400, "%s/", base);                \
-    va_list arguments;                                             \
-    va_start(arguments, format);                                   \
+#define RETURN_PATH(base)                                               \
+    char *path = next_path();                                           \
+    int length = snprintf(path, 1400, "%s/", base);                     \
+    va_list arguments;                                                  \
+    va_start(arguments, format);                                        \
     vsnprintf(path + length, 1400 - (size_t)length, format, arguments); \
-    va_end(arguments);                                             \
+    va_end(arguments);                                                  \
     return path
 
 const char *fault_store_directory(void)
@@ -120,13 +120,13 @@ static const char *binary(void)
     return path ? path : "coppice";
 }
 
-#define MUST_RUN(...)                                                                 \
-    do {                                                                              \
-        char *output_ = NULL;                                                         \
-        int status_ = harness_run(&output_, __VA_ARGS__, NULL);                       \
+#define MUST_RUN(...)                                                                  \
+    do {                                                                               \
+        char *output_ = NULL;                                                          \
+        int status_ = harness_run(&output_, __VA_ARGS__, NULL);                        \
         if (status_ != 0) print_error(#__VA_ARGS__ ": exit %d: %s", status_, output_); \
-        free(output_);                                                                \
-        assert_int_equal(status_, 0);                                                 \
+        free(output_);                                                                 \
+        assert_int_equal(status_, 0);                                                  \
     } while (0)
 
 static const char *store_in(const char *where)
@@ -159,7 +159,8 @@ static void become_daemon(const char *store, const char *options, const struct l
     dup2(words, 2);
     struct rlimit value = {limit->value, limit->value};
     if (limit->resource >= 0) setrlimit((__rlimit_resource_t)limit->resource, &value);
-    execlp(binary(), binary(), "--store", store, "mount", "-f", "-o", options ? options : "sync", here.mountpoint, NULL);
+    execlp(binary(), binary(), "--store", store, "mount", "-f", "-o", options ? options : "sync", here.mountpoint,
+           NULL);
     fprintf(stderr, "%s: %s\n", binary(), strerror(errno));
     _exit(127);
 }
@@ -247,7 +248,8 @@ static const char *copy_database(const char *where)
 {
     const char *copy = fault_store_beside("copy");
     char *command = next_path();
-    snprintf(command, 1400, "rm -rf '%s' && mkdir '%s' && cp %s/store/nodes/" NODE "/delta.db* '%s'", copy, copy, where, copy);
+    snprintf(command, 1400, "rm -rf '%s' && mkdir '%s' && cp %s/store/nodes/" NODE "/delta.db* '%s'", copy, copy, where,
+             copy);
     MUST_RUN("sh", "-c", command);
     return fault_store_beside("copy/delta.db");
 }
@@ -259,7 +261,8 @@ static const char sound_sql[] =
     "SELECT 'inode ' || i.ino || ' says ' || nlink || ' names' FROM inode i, view"
     "  WHERE i.ino > image_base + image_count AND mode & 0xf000 <> 0x4000"
     "  AND nlink <> (SELECT count(*) FROM dirent d WHERE d.ino = i.ino);"
-    "SELECT 'contents of inode ' || ino || ', which is not there' FROM content WHERE ino NOT IN (SELECT ino FROM inode);"
+    "SELECT 'contents of inode ' || ino || ', which is not there' FROM content WHERE ino NOT IN (SELECT ino FROM "
+    "inode);"
     "SELECT 'attribute of inode ' || ino || ', which is not there' FROM xattr WHERE ino NOT IN (SELECT ino FROM inode);"
     "SELECT 'chunks of inode ' || a.ino || ' overlap' FROM chunk a, chunk b"
     "  WHERE a.ino = b.ino AND a.start < b.start AND a.\"end\" > b.start;";
@@ -289,7 +292,8 @@ int fault_store_strays(const char *where)
 {
     char *output = NULL, path[800];
     int strays = 0;
-    harness_run(&output, "sqlite3", copy_database(where), "SELECT '/' || object || '/' FROM inode WHERE object > 0", NULL);
+    harness_run(&output, "sqlite3", copy_database(where), "SELECT '/' || object || '/' FROM inode WHERE object > 0",
+                NULL);
     snprintf(path, sizeof(path), "%s/store/nodes/" NODE "/objects", where);
     DIR *stream = opendir(path);
     for (struct dirent *e; stream && output && (e = readdir(stream));) {

@@ -1,8 +1,8 @@
 /* fault_store: a store with one node, whose daemon a test may kill and whose file system it may take away.
  *
- * Everything is in a private mount namespace and below one directory under $TMPDIR (or /tmp): mounts end with the test
- * program, its children are killed with it, and a process of its own removes the directory after it, and kills it after
- * `seconds`. */
+ * Everything is in a private mount namespace and below one directory under $TMPDIR (or /tmp): mounts end with the
+ * test program, its children are killed with it, and a process of its own removes the directory after it, and kills
+ * it after `seconds`. */
 #pragma once
 
 #include <stdbool.h>
@@ -28,14 +28,14 @@ bool fault_store_mount(const char *where, const char *options);
 bool fault_store_mount_limited(const char *where, int resource, rlim_t limit);
 /* False when the daemon did not end well. */
 bool fault_store_umount(void);
-void fault_store_kill(void);     /* the daemon, by SIGKILL, and returns when it is dead */
-void fault_store_detach(void);   /* the dead mount */
-void fault_store_stop(void);     /* both, if there is anything */
+void fault_store_kill(void);   /* the daemon, by SIGKILL, and returns when it is dead */
+void fault_store_detach(void); /* the dead mount */
+void fault_store_stop(void);   /* both, if there is anything */
 /* What the daemon has said so far; caller frees. */
 char *fault_store_words(void);
 
-/* A copy of the node's database, of which SQLite and a few questions say whether it is sound: false, and printed, if not. Nothing
- * may be mounted from `where`. */
+/* A copy of the node's database, of which SQLite and a few questions say whether it is sound: false, and printed,
+ * if not. Nothing may be mounted from `where`. */
 bool fault_store_is_sound(const char *where);
 /* What `coppice fsck` says of the store in `where`, mounted or not: false, and printed, unless it is clean. */
 bool fault_store_is_clean(const char *where);

@@ -1,0 +1,89 @@
+#include "fault_op.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "made_tree.h"
+
+static int write_file(const struct fault_op *op, const char *path)
+{
+    int flags = O_WRONLY | O_CLOEXEC | (op->is_append ? O_APPEND : 0) | (op->is_synced ? O_SYNC : 0);
+    unsigned char *bytes = malloc(op->length);
+    int fd = bytes ? open(path, flags) : -1;
+    int r = fd < 0 ? -errno : 0;
+    if (fd >= 0) {
+        made_fill(op->seed, op->offset, bytes, op->length);
+        ssize_t n = op->is_append ? write(fd, bytes, op->length) : pwrite(fd, bytes, op->length, (off_t)op->offset);
+        if (n != (ssize_t)op->length) r = n < 0 ? -errno : -ENODATA;
+        close(fd);
+    }
+    free(bytes);
+    return r;
+}
+
+static int sync_file(const char *path, bool data_only)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    int r = (data_only ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
+    close(fd);
+    return r;
+}
+
+static int create_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0) return -errno;
+    close(fd);
+    return 0;
+}
+
+static int set_attribute(const struct fault_op *op, const char *path)
+{
+    unsigned char value[256];
+    size_t length = op->seed % 200;
+    made_fill(op->seed, 0, value, length);
+    return setxattr(path, FAULT_ATTRIBUTE, value, length, 0);
+}
+
+int fault_op_run(const struct fault_op *op, const char *root)
+{
+    char path[1600], other[1600];
+    int r = 0;
+    snprintf(path, sizeof(path), "%s/%s", root, op->path);
+    snprintf(other, sizeof(other), "%s/%s", root, op->other);
+    switch (op->kind) {
+    case FAULT_CREATE: return create_file(path);
+    case FAULT_WRITE: return write_file(op, path);
+    case FAULT_FSYNC: return sync_file(path, op->seed % 2);
+    case FAULT_TRUNCATE: r = truncate(path, (off_t)op->length); break;
+    case FAULT_RENAME: r = rename(path, other); break;
+    case FAULT_LINK: r = link(path, other); break;
+    case FAULT_UNLINK: r = unlink(path); break;
+    case FAULT_MKDIR: r = mkdir(path, 0755); break;
+    case FAULT_RMDIR: r = rmdir(path); break;
+    case FAULT_SYMLINK: r = symlink(op->other, path); break;
+    case FAULT_CHMOD: r = chmod(path, op->mode); break;
+    case FAULT_SETXATTR: r = set_attribute(op, path); break;
+    default: r = removexattr(path, FAULT_ATTRIBUTE);
+    }
+    return r < 0 ? -errno : 0;
+}
+
+void fault_op_print(const struct fault_op *op, char *text, size_t room)
+{
+    static const char *const words[FAULT_KINDS] = {"create", "write",    "truncate",   "fsync", "rename",
+                                                   "link",   "unlink",   "mkdir",      "rmdir", "symlink",
+                                                   "chmod",  "setxattr", "removexattr"};
+    int n = snprintf(text, room, "%s %s", words[op->kind], op->path);
+    if (op->kind == FAULT_WRITE)
+        snprintf(text + n, room - (size_t)n, " %lu+%lu seed %lu%s%s", op->offset, op->length, op->seed,
+                 op->is_append ? " append" : "", op->is_synced ? " sync" : "");
+    else if (op->kind == FAULT_TRUNCATE) snprintf(text + n, room - (size_t)n, " to %lu", op->length);
+    else if (op->other[0]) snprintf(text + n, room - (size_t)n, " to %s", op->other);
+}

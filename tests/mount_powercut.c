@@ -1,0 +1,306 @@
+/* The store on a disk that forgets what was not flushed: whatever the moment of the cut, what was answered is there.
+ *
+ * COPPICE_RANDOM_SECONDS=600 for a long run by hand, COPPICE_RANDOM_SEED=N for the same operations again. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "fault_disk.h"
+#include "fault_load.h"
+#include "fault_store.h"
+#include "harness.h"
+#include "random_ops.h"
+
+enum { DISK_BYTES = 80 << 20, CUTS_OF_A_RUN = 60 };
+
+static const struct fault_plan small_run = {.operations = 9},
+                               long_runs[] = {{.operations = 500}, {.operations = 150, .writes = true}};
+
+static struct {
+    uint64_t state;
+    struct fault_disk *disk, *after; /* recorded; what a cut leaves of it */
+    struct fault_load *load;
+    uint64_t first, end; /* moments of the recording between which the load ran */
+    atomic_bool is_over;
+    int cuts;
+} power;
+
+static const char *disk_directory(void)
+{
+    return fault_store_beside("disk");
+}
+
+/* ---- the kernel writes things back in any order, long before it must ---- */
+
+static void write_back(const char *path, bool is_waited_for)
+{
+    unsigned how = SYNC_FILE_RANGE_WRITE | (is_waited_for ? SYNC_FILE_RANGE_WAIT_AFTER : 0);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    sync_file_range(fd, 0, 0, how);
+    close(fd);
+}
+
+static void write_back_some_object(uint64_t *state)
+{
+    char name[300] = "";
+    uint64_t seen = 0;
+    DIR *objects = opendir(fault_store_beside("disk/store/nodes/node-a/objects"));
+    for (struct dirent *e; objects && (e = readdir(objects));)
+        if (random_below(state, ++seen) == 0) snprintf(name, sizeof(name), "%s", e->d_name);
+    if (objects) closedir(objects);
+    write_back(fault_store_beside("disk/store/nodes/node-a/objects/%s", name), false);
+}
+
+/* The file system's journal is committed with whatever is in it, on somebody else's behalf. */
+static void commit_journal(uint64_t turn)
+{
+    int fd = must(open(fault_store_beside("disk/other"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    fchmod(fd, turn % 2 ? 0600 : 0640);
+    fsync(fd);
+    close(fd);
+}
+
+static void *write_back_at_random(void *data)
+{
+    uint64_t state = power.state | 1;
+    (void)data;
+    while (!atomic_load(&power.is_over)) {
+        uint64_t what = random_below(&state, 10);
+        if (what < 5) write_back(fault_store_beside("disk/store/nodes/node-a/delta.db-wal"), what < 3);
+        else if (what < 7) write_back_some_object(&state);
+        else if (what < 8) write_back(fault_store_beside("disk/store/nodes/node-a/delta.db"), false);
+        /* A WAL that has grown shows its end only now. */
+        if (what < 3 || what >= 8) commit_journal(state);
+        usleep((useconds_t)random_below(&state, random_below(&state, 4) ? 1000 : 8000));
+    }
+    return NULL;
+}
+
+static void run_load(const struct fault_plan *plan)
+{
+    pthread_t thread;
+    atomic_store(&power.is_over, false);
+    must_hold(pthread_create(&thread, NULL, write_back_at_random, NULL) == 0, "no thread");
+    fault_load_start(power.load, fault_store_at("."), plan);
+    bool is_good = fault_load_join(power.load);
+    atomic_store(&power.is_over, true);
+    pthread_join(thread, NULL);
+    assert_true(is_good);
+}
+
+/* A store on a disk of its own, mounted, and all that is done to it recorded from here on. */
+static void begin_record(void)
+{
+    if (!fault_disk_is_possible()) skip();
+    power.disk = fault_disk_new(DISK_BYTES);
+    assert_true(fault_disk_mount(power.disk, disk_directory()));
+    fault_store_make(disk_directory());
+    fault_disk_umount(power.disk, disk_directory());
+
+    fault_disk_record(power.disk, fault_store_beside("recorded"));
+    assert_true(fault_disk_mount(power.disk, disk_directory()));
+    assert_true(fault_store_mount(disk_directory(), NULL));
+    power.first = fault_disk_moment(power.disk);
+}
+
+static void end_record(void)
+{
+    power.end = fault_disk_moment(power.disk);
+    assert_true(fault_store_umount());
+    fault_disk_umount(power.disk, disk_directory());
+    fault_disk_record_end(power.disk);
+}
+
+static void record(const struct fault_plan *plan)
+{
+    begin_record();
+    power.load = fault_load_new(fault_store_source(), random_next(&power.state), fault_disk_moment, power.disk);
+    run_load(plan);
+    end_record();
+}
+
+static void forget(void)
+{
+    fault_load_free(power.load);
+    fault_disk_free(power.disk);
+    power.load = NULL;
+    power.disk = NULL;
+}
+
+static void tell_cut(const struct fault_cut *cut)
+{
+    char *words = fault_store_words();
+    print_error("cut at %lu of %lu … %lu, chance %u, %s, seed %lu; the daemon said: %s\n", cut->moment, power.first,
+                power.end, cut->chance, cut->is_torn ? "torn" : "whole", cut->seed, words);
+    free(words);
+}
+
+/* The store as the cut left it, mounted. */
+static bool come_back(const struct fault_cut *cut)
+{
+    fault_disk_cut(power.disk, cut, power.after);
+    assert_true(fault_disk_mount(power.after, disk_directory()));
+    bool is_good = fault_store_is_sound(disk_directory()) && fault_store_mount(disk_directory(), NULL);
+    if (!is_good) tell_cut(cut);
+    return is_good;
+}
+
+static void go_again(void)
+{
+    assert_true(fault_store_umount());
+    fault_disk_umount(power.after, disk_directory());
+    power.cuts++;
+}
+
+static void check_cut(const struct fault_cut *cut)
+{
+    assert_true(come_back(cut));
+    bool is_good = fault_load_check_cut(power.load, fault_store_at("."), cut->moment, cut->is_torn ? 512 : 4096);
+    if (!is_good) tell_cut(cut);
+    assert_true(is_good);
+    go_again();
+}
+
+static struct fault_cut random_cut(uint64_t moment)
+{
+    static const unsigned chances[] = {0, 64, 128, 230};
+    struct fault_cut cut = {.moment = moment, .seed = random_next(&power.state)};
+    cut.chance = chances[random_below(&power.state, 4)];
+    cut.is_torn = random_below(&power.state, 3) == 0;
+    return cut;
+}
+
+/* Just after the flush, and, with luck of the dice, in the middle of what comes before the next. */
+static void cut_around_flush(uint64_t moment)
+{
+    check_cut(&(struct fault_cut){.moment = moment, .seed = 1});
+    uint64_t next = moment + 1;
+    while (next < power.end && !fault_disk_is_flush(power.disk, next)) next++;
+    if (next == moment + 1) return;
+    struct fault_cut cut = random_cut(moment + 1 + random_below(&power.state, next - moment - 1));
+    check_cut(&cut);
+}
+
+static void test_a_small_run_cut_at_every_flush(void **state)
+{
+    (void)state;
+    record(&small_run);
+    for (uint64_t moment = power.first; moment <= power.end; moment++)
+        if (fault_disk_is_flush(power.disk, moment)) cut_around_flush(moment);
+    print_message("%ld operations, %lu writes and flushes, %d cuts\n", fault_load_count(power.load),
+                  power.end - power.first, power.cuts);
+}
+
+/* Half of them just after a flush: the dice seldom meet that. */
+static uint64_t random_moment(void)
+{
+    uint64_t moment = power.first + random_below(&power.state, power.end - power.first + 1);
+    if (random_below(&power.state, 2)) return moment;
+    while (moment < power.end && !fault_disk_is_flush(power.disk, moment)) moment++;
+    return moment;
+}
+
+static void test_long_runs_cut_anywhere(void **state)
+{
+    (void)state;
+    double end = harness_seconds() + random_seconds(10);
+    int runs = 0;
+    power.cuts = 0;
+    do {
+        forget();
+        record(&long_runs[runs++ % 2]);
+        for (int i = 0; i < CUTS_OF_A_RUN && (harness_seconds() < end || i < 3); i++) {
+            struct fault_cut cut = random_cut(random_moment());
+            check_cut(&cut);
+        }
+        print_message("%ld operations, %lu writes and flushes, %d cuts\n", fault_load_count(power.load),
+                      power.end - power.first, power.cuts);
+    } while (harness_seconds() < end || runs < 2);
+}
+
+/* ---- what the dice meet too seldom ---- */
+
+#define WHOLE_CUT(moment_) (&(struct fault_cut){.moment = (moment_), .chance = 256})
+
+/* Once it has been moved into the database the WAL is written over: its bytes then count without the file system's
+ * journal. */
+static void make_wal_old(void)
+{
+    static unsigned char bytes[16000];
+    for (int i = 0; i < 1200; i++) {
+        int fd = must(open(fault_store_at("row"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+        bytes[0]++;
+        assert_int_equal(pwrite(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+        must(close(fd));
+    }
+    usleep(1000000);
+    must(chmod(fault_store_at("row"), 0600));
+    commit_journal(0);
+}
+
+static void test_a_lost_object_takes_no_length_with_it_that_was_answered(void **state)
+{
+    struct stat st;
+    (void)state;
+    begin_record();
+    make_wal_old();
+    int fd = must(open(fault_store_at("grown"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    must(ftruncate(fd, 65222));
+    assert_int_equal(pwrite(fd, "bytes", 5, 60000), 5);
+    write_back(fault_store_beside("disk/store/nodes/node-a/delta.db-wal"), true);
+    uint64_t moment = fault_disk_moment(power.disk);
+    must(close(fd));
+    end_record();
+
+    assert_true(come_back(WHOLE_CUT(moment)));
+    must(stat(fault_store_at("grown"), &st));
+    must_hold(st.st_size == 65222, "%ld bytes long", (long)st.st_size);
+    go_again();
+}
+
+/* Also after a failure. */
+static int stop(void **state)
+{
+    (void)state;
+    fault_store_stop();
+    while (umount2(disk_directory(), MNT_DETACH) == 0) continue;
+    forget();
+    return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    fault_store_begin(100 + (int)random_seconds(0));
+    fault_load_fill_image(fault_store_source());
+    must(mkdir(disk_directory(), 0755));
+    close(must(creat(fault_store_beside("recorded"), 0600)));
+    power.state = random_seed();
+    if (fault_disk_is_possible()) power.after = fault_disk_new(DISK_BYTES);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fault_store_end();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_a_small_run_cut_at_every_flush, stop),
+        cmocka_unit_test_teardown(test_a_lost_object_takes_no_length_with_it_that_was_answered, stop),
+        cmocka_unit_test_teardown(test_long_runs_cut_anywhere, stop),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
