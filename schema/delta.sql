@@ -4,7 +4,7 @@
 -- image (i > 1) is view.image_base + i, everything else was taken from view.next_ino. A number is never used twice.
 
 PRAGMA application_id = 0x636f7064; -- "copd"
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 
 CREATE TABLE view (
     id          INTEGER PRIMARY KEY CHECK (id = 1), -- the one row
@@ -29,8 +29,12 @@ CREATE TABLE inode (
     ctime     INTEGER NOT NULL,
     parent    INTEGER NOT NULL, -- of a directory: the directory that holds it; 0 for anything else
     object    INTEGER,          -- own contents: NULL none, 0 all in table content, else the file objects/<object>
-    chunked   INTEGER NOT NULL  -- 1: parts listed in table chunk come from elsewhere
+    chunked   INTEGER NOT NULL, -- 1: parts listed in table chunk come from elsewhere
+    grown     INTEGER NOT NULL DEFAULT 0 -- 1: the object is new, or longer, and no fsync has said since that its length is on the disk
 ) STRICT;
+
+-- Objects that a power cut may have left shorter than size says.
+CREATE INDEX grown ON inode(ino) WHERE grown = 1;
 
 -- Inodes whose last name went while the kernel still used them; ended ones keep mode 0.
 CREATE INDEX orphan ON inode(ino) WHERE nlink = 0 AND mode <> 0;

@@ -7,7 +7,6 @@
 
 #include "commit.h"
 #include "content.h"
-#include "fdcache.h"
 #include "io.h"
 #include "log.h"
 
@@ -78,32 +77,38 @@ static int map_piece(struct view *v, const struct inode *inode, struct map *map,
     return 0;
 }
 
+int chunk_short_object(const struct view *v, const struct inode *inode)
+{
+    log_error("node %s: inode %llu: object %lld is shorter than the file", v->serial,
+              (unsigned long long)inode->row.ino, (long long)inode->row.object);
+    return -EIO;
+}
+
 static int read_own(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
 {
-    struct fdcache_entry *entry;
-    ssize_t n = 0;
+    _cleanup_view_file_ struct view_file file = {0};
+    ssize_t n;
+    int fd;
 
-    if (inode->row.object > 0) {
-        int fd = view_open_object(v, inode->row.object, &entry);
-
-        if (fd < 0) return fd;
-        n = io_pread(fd, buffer, size, offset);
-        fdcache_put(v->shared->files, entry);
-        if (n < 0) return n;
+    if (inode->row.object <= 0) {
+        memset(buffer, 0, size);
+        return 0;
     }
-    memset(buffer + n, 0, size - n);
-    return 0;
+    fd = view_open_object(v, inode->row.object, &file);
+    if (fd < 0) return fd;
+    n = io_pread(fd, buffer, size, offset);
+    if (n < 0) return n;
+    return (size_t)n == size ? 0 : chunk_short_object(v, inode);
 }
 
 static int read_image(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
 {
-    struct fdcache_entry *entry;
-    int fd = view_open_image_file(v, inode->row.image_ino, &entry);
+    _cleanup_view_file_ struct view_file file = {0};
+    int fd = view_open_image_file(v, inode->row.image_ino, &file);
     ssize_t n;
 
     if (fd < 0) return fd;
     n = io_pread(fd, buffer, size, offset);
-    fdcache_put(v->shared->files, entry);
     if (n < 0) return n;
     return (size_t)n == size ? 0 : -EIO;
 }
@@ -169,19 +174,15 @@ static off_t seek_in(int fd, uint64_t offset, uint64_t end, int whence)
 
 static off_t seek_piece(struct view *v, const struct inode *inode, const struct piece *p, int whence)
 {
-    struct fdcache_entry *entry;
-    off_t found;
+    _cleanup_view_file_ struct view_file file = {0};
     int fd;
 
     if (p->kind == PIECE_ROW) return whence == SEEK_DATA ? p->start : p->end;
     if (p->kind == PIECE_REST || (p->kind == PIECE_OWN && inode->row.object <= 0))
         return whence == SEEK_HOLE ? p->start : p->end;
-    fd = p->kind == PIECE_IMAGE ? view_open_image_file(v, inode->row.image_ino, &entry)
-                                : view_open_object(v, inode->row.object, &entry);
-    if (fd < 0) return fd;
-    found = seek_in(fd, p->start, p->end, whence);
-    fdcache_put(v->shared->files, entry);
-    return found;
+    fd = p->kind == PIECE_IMAGE ? view_open_image_file(v, inode->row.image_ino, &file)
+                                : view_open_object(v, inode->row.object, &file);
+    return fd < 0 ? fd : seek_in(fd, p->start, p->end, whence);
 }
 
 off_t chunk_seek(struct view *v, const struct inode *inode, uint64_t offset, int whence)

@@ -14,6 +14,9 @@
 /* Reads [offset, offset + size), which lies inside the file. -EIO: something beneath is missing or too short. */
 int chunk_gather(struct view *view, const struct inode *inode, char *buffer, size_t size, uint64_t offset);
 
+/* Says of the file's object that it is damaged: -EIO. */
+int chunk_short_object(const struct view *view, const struct inode *inode);
+
 /* Before chunks in [start, end), whole pages, are cut: what their place in the object `fd` has from a write that failed, or
  * whose rows a power cut took, goes, and is gone from the disk when it returns. Recovery would take it for new bytes. */
 int chunk_clear_beneath(struct view *view, const struct inode *inode, int fd, uint64_t start, uint64_t end);

@@ -2,8 +2,9 @@
  *
  * They come from up to three places: a row (small files, all of their bytes), the file's own object (a sparse file), and
  * chunks, which show bytes of the image until something is written there. A write copies from the image at most the rest of the
- * 4 KiB pages that it touches. What an object has in a chunk's place is never read. Beyond the end of the file
- * an object may have leftovers; whatever makes the file longer removes them first.
+ * 4 KiB pages that it touches. What an object has in a chunk's place is never read. An object is as long as the file at least:
+ * a shorter one is damaged, which is -EIO. Beyond the end of the file it may have leftovers; whatever makes the file longer
+ * removes them first.
  *
  * Every function takes the inode's content lock itself. Sizes and offsets in bytes. */
 #pragma once
@@ -36,6 +37,11 @@ off_t content_seek(struct view *view, uint64_t ino, uint64_t offset, int whence)
 
 /* Contents, names and rows reach the disk, in this order. */
 int content_sync(struct view *view, uint64_t ino, bool data_only);
+
+/* Parts of the above for allocate.c, with the lock held exclusively; `inode` as it is now, and as it is then. */
+bool content_fits_row(const struct inode *inode, uint64_t size);
+int content_write_held(struct view *view, struct inode *inode, const void *buffer, size_t size, uint64_t offset);
+int content_resize_held(struct view *view, struct inode *inode, uint64_t size, const struct inode_change *also);
 
 /* st_blocks. No lock held. */
 int content_blocks(struct view *view, const struct inode *inode, blkcnt_t *ret_blocks);

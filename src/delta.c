@@ -7,11 +7,10 @@
 
 #include "db.h"
 #include "delta_create.h"
+#include "delta_upgrade.h"
 #include "identity.h"
 #include "io.h"
 #include "log.h"
-
-#define FORMAT 1
 
 /* Numbers are reserved, durably, in steps of this many, and the next step when so few are left that all operations
  * under way might need more. */
@@ -26,7 +25,7 @@ _Static_assert(DELTA_SLOTS_PER_HASH == 1 << SLOT_SHIFT, "a name's slots");
 #define HASH_MASK ((1u << 26) - 1)
 
 enum statement {
-    GET_INODE, ADD_INODE, SET_INODE, REMOVE_INODE, NEXT_ORPHAN,
+    GET_INODE, ADD_INODE, SET_INODE, REMOVE_INODE, NEXT_ORPHAN, NEXT_GROWN,
     FIND_DIRENT, ADD_DIRENT, SET_DIRENT, REMOVE_DIRENT, REMOVE_DIRENTS, NEXT_DIRENT, LIVE_DIRENT,
     GET_CONTENT, SET_CONTENT, REMOVE_CONTENT,
     NEXT_CHUNK, ADD_CHUNK, REMOVE_CHUNK, REMOVE_CHUNKS,
@@ -43,16 +42,17 @@ enum statement {
 #define REMOVE(table) "DELETE FROM " table " WHERE ino = :ino AND start = :start"
 
 static const char *const sql[STATEMENTS] = {
-    [GET_INODE] = "SELECT image_ino, mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, parent, object, chunked "
-                  "FROM inode WHERE ino = :ino",
+    [GET_INODE] = "SELECT image_ino, mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, parent, object, chunked, "
+                  "grown FROM inode WHERE ino = :ino",
     [ADD_INODE] = "INSERT INTO inode(ino, image_ino, mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, parent, object, "
-                  "chunked) VALUES(:ino, :image_ino, :mode, :uid, :gid, :rdev, :nlink, :size, :atime, :mtime, :ctime, "
-                  ":parent, :object, :chunked)",
+                  "chunked, grown) VALUES(:ino, :image_ino, :mode, :uid, :gid, :rdev, :nlink, :size, :atime, :mtime, :ctime, "
+                  ":parent, :object, :chunked, :grown)",
     [SET_INODE] = "UPDATE inode SET image_ino = :image_ino, mode = :mode, uid = :uid, gid = :gid, rdev = :rdev, nlink = :nlink, "
                   "size = :size, atime = :atime, mtime = :mtime, ctime = :ctime, parent = :parent, object = :object, "
-                  "chunked = :chunked WHERE ino = :ino",
+                  "chunked = :chunked, grown = :grown WHERE ino = :ino",
     [REMOVE_INODE] = "DELETE FROM inode WHERE ino = :ino",
     [NEXT_ORPHAN] = "SELECT ino FROM inode WHERE ino > :ino AND nlink = 0 AND mode <> 0 ORDER BY ino LIMIT 1",
+    [NEXT_GROWN] = "SELECT ino FROM inode WHERE ino > :ino AND grown = 1 ORDER BY ino LIMIT 1",
     [FIND_DIRENT] = "SELECT slot, name, ino, type FROM dirent WHERE parent = :parent AND slot BETWEEN :slot AND :slot + 15",
     [ADD_DIRENT] = "INSERT INTO dirent(parent, slot, name, ino, type) VALUES(:parent, :slot, :name, :ino, :type)",
     [SET_DIRENT] = "UPDATE dirent SET ino = :ino, type = :type WHERE parent = :parent AND slot = :slot",
@@ -119,12 +119,10 @@ static int use_for(struct delta *d, enum statement which, db_stmt **ret, uint64_
 static int read_view(struct delta *d)
 {
     _cleanup_stmt_ db_stmt *s = NULL;
-    int r = db_prepare(d->db, &s, "SELECT image, image_count, image_base, shift, next_ino, "
-                                  "(SELECT user_version FROM pragma_user_version) FROM view");
+    int r = db_prepare(d->db, &s, "SELECT image, image_count, image_base, shift, next_ino FROM view");
 
     if (r == 0) r = db_step(s);
     if (r <= 0) return r < 0 ? r : -EIO;
-    if (db_int(s, 5) > FORMAT) return -EPROTO;
     d->image = io_format("%s", db_text(s, 0));
     d->image_count = db_int(s, 1);
     d->image_base = db_int(s, 2);
@@ -149,6 +147,7 @@ static int open_existing(struct delta *d, int nodes_fd, const char *serial)
     d->objects_fd = io_open_beneath(nodes_fd, objects, O_RDONLY | O_DIRECTORY, 0);
     if (d->objects_fd < 0) return d->objects_fd;
     r = db_open(&d->db, d->path, DB_WRITE);
+    if (r == 0) r = delta_upgrade(d->db);
     if (r == 0) r = read_view(d);
     if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, serial, settle, d);
     return r;
@@ -304,6 +303,7 @@ int delta_get_inode(struct delta *d, uint64_t ino, struct delta_inode *i)
         .parent = db_int(s, 10),
         .object = db_is_null(s, 11) ? DELTA_NO_OBJECT : db_int(s, 11),
         .chunked = db_int(s, 12),
+        .grown = db_int(s, 13),
     };
     db_reset(s);
     return 1;
@@ -329,6 +329,7 @@ static int write_inode(struct delta *d, enum statement which, const struct delta
     if (i->object == DELTA_NO_OBJECT) db_bind_null(s, ":object");
     else db_bind_int(s, ":object", i->object);
     db_bind_int(s, ":chunked", i->chunked);
+    db_bind_int(s, ":grown", i->grown);
     return db_run(s);
 }
 
@@ -663,16 +664,26 @@ int delta_next_undo(struct delta *d, const struct delta_undo *after, struct delt
     return 1;
 }
 
-int delta_next_orphan(struct delta *d, uint64_t ino, uint64_t *ret_ino)
+static int next_inode(struct delta *d, enum statement which, uint64_t ino, uint64_t *ret_ino)
 {
     db_stmt *s;
-    int r = use_for(d, NEXT_ORPHAN, &s, ino);
+    int r = use_for(d, which, &s, ino);
 
     if (r == 0) r = db_step(s);
     if (r <= 0) return r;
     *ret_ino = db_int(s, 0);
     db_reset(s);
     return 1;
+}
+
+int delta_next_orphan(struct delta *d, uint64_t ino, uint64_t *ret_ino)
+{
+    return next_inode(d, NEXT_ORPHAN, ino, ret_ino);
+}
+
+int delta_next_grown(struct delta *d, uint64_t ino, uint64_t *ret_ino)
+{
+    return next_inode(d, NEXT_GROWN, ino, ret_ino);
 }
 
 int delta_next_fresh(struct delta *d, uint64_t ino, uint64_t *ret_ino, uint64_t *ret_size)

@@ -30,6 +30,7 @@ struct delta_inode {
     uint64_t parent;
     int64_t object;
     bool chunked;
+    bool grown; /* the object's length may not be on the disk */
 };
 
 struct delta_dirent {
@@ -81,6 +82,8 @@ int delta_remove_inode(struct delta *delta, uint64_t ino);
 int delta_clear_inode(struct delta *delta, uint64_t ino);
 /* Inodes without a name, in number order after `ino`: 1 and *ret_ino, 0 when there are no more. */
 int delta_next_orphan(struct delta *delta, uint64_t ino, uint64_t *ret_ino);
+/* The same for inodes with `grown`. */
+int delta_next_grown(struct delta *delta, uint64_t ino, uint64_t *ret_ino);
 
 /* The first of the slots in which a name may stand, of as many as follow. */
 #define DELTA_SLOTS_PER_HASH 16

@@ -7,6 +7,7 @@
 
 #include "commit.h"
 #include "db.h"
+#include "delta_upgrade.h"
 #include "fsck_check.h"
 #include "fsck_contents.h"
 #include "fsck_names.h"
@@ -16,7 +17,6 @@
 #include "log.h"
 #include "recovery.h"
 
-#define FORMAT 1      /* PRAGMA user_version of a delta.db that this program knows */
 #define MESSAGES 5    /* of SQLite's, that are printed */
 #define ROUNDS 300    /* of one stage: a lost directory of the image gives away those in it one after the other */
 
@@ -76,7 +76,7 @@ static bool check_view(struct fsck *f, const struct fsck_delta *d, struct db *db
         return false;
     }
     image = db_text(s, 0);
-    if (db_int(s, 5) > FORMAT) {
+    if (db_int(s, 5) > DELTA_FORMAT) {
         fsck_complain(f, d->where, "delta.db: made by a newer version of coppice (format %lld)", (long long)db_int(s, 5));
         return false;
     }

@@ -24,7 +24,7 @@ static const char *const copies[] = {
     "INSERT OR IGNORE INTO main.view SELECT id, image, image_count, image_base, shift, next_ino FROM old.view "
     "WHERE id = 1 AND typeof(image) = 'text' AND image_base > 0 AND shift >= 0 AND next_ino > 0",
     "INSERT OR IGNORE INTO main.inode SELECT ino, image_ino, mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, parent, "
-    "object, chunked FROM old.inode WHERE mode BETWEEN 0 AND 65535 AND size >= 0 AND nlink >= 0 AND ino > 0",
+    "object, chunked, ifnull(object, 0) > 0 FROM old.inode WHERE mode BETWEEN 0 AND 65535 AND size >= 0 AND nlink >= 0 AND ino > 0",
     "INSERT OR IGNORE INTO main.dirent SELECT parent, slot, name, ino, type FROM old.dirent "
     "WHERE typeof(name) = 'blob' AND length(name) BETWEEN 1 AND 255",
     "INSERT OR IGNORE INTO main.content SELECT ino, data FROM old.content WHERE typeof(data) = 'blob'",

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "content.h"
@@ -94,6 +95,7 @@ static int check_fresh(struct delta *d, uint64_t ino, uint64_t size)
     log_warning("%s: inode %llu was written without fsync before a power cut, and is lost", delta_path(d),
                 (unsigned long long)ino);
     inode.object = DELTA_NO_OBJECT;
+    inode.grown = false;
     inode.size = size;
     return delta_set_inode(d, &inode);
 }
@@ -110,23 +112,66 @@ static int check_all_fresh(struct delta *d)
     return r;
 }
 
-int recovery_run(struct delta *d)
+/* Where a file had grown without fsync and its object has not, the rest is zeros. On the disk before anything is written there:
+ * bytes inside an old length reach it without the new one. */
+static int lengthen(struct delta *d, uint64_t ino)
 {
-    struct commit_batch *batch;
-    struct delta_undo u;
+    _cleanup_close_ int fd = -1;
+    struct delta_inode inode;
+    struct stat st;
+    int r = delta_get_inode(d, ino, &inode);
+
+    if (r <= 0) return r;
+    r = open_object(d, &inode, &fd);
+    if (r < 0 || fd < 0) return r;
+    if (fstat(fd, &st) < 0) return -errno;
+    if ((uint64_t)st.st_size >= inode.size || inode.size > CONTENT_MAX) return 0;
+    if (ftruncate(fd, inode.size) < 0) { /* reading this one file fails then, with EIO */
+        log_warning("%s: inode %llu: object %lld cannot be made as long as the file: %s", delta_path(d),
+                    (unsigned long long)ino, (long long)inode.object, log_reason(errno));
+        return 0;
+    }
+    return commit_needs_object(delta_commit(d), inode.object);
+}
+
+static int lengthen_all(struct delta *d)
+{
+    uint64_t ino = 0;
+    int r;
+
+    while ((r = delta_next_grown(d, ino, &ino)) > 0) {
+        r = lengthen(d, ino);
+        if (r < 0) break;
+    }
+    return r;
+}
+
+/* 1: there is something to do. */
+static int look(struct delta *d)
+{
     uint64_t ino, size;
+    struct delta_undo u;
     int r;
 
     commit_lock(delta_commit(d));
     r = delta_next_undo(d, &(struct delta_undo){0}, &u);
     if (r == 0) r = delta_next_fresh(d, 0, &ino, &size);
+    if (r == 0) r = delta_next_grown(d, 0, &ino);
     commit_unlock(delta_commit(d));
-    if (r <= 0) return r;
+    return r;
+}
 
+int recovery_run(struct delta *d)
+{
+    struct commit_batch *batch;
+    int r = look(d);
+
+    if (r <= 0) return r;
     r = commit_begin(delta_commit(d));
     if (r < 0) return r;
     r = restore_all(d);
     if (r == 0) r = check_all_fresh(d);
+    if (r == 0) r = lengthen_all(d);
     commit_adds_object(delta_commit(d)); /* and with the names all rows of both tables are settled */
     r = commit_end(delta_commit(d), r, &batch);
     return r < 0 ? r : commit_wait(delta_commit(d), batch);

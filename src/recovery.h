@@ -3,7 +3,8 @@
  *
  * An object is sparse, and a file system shows data only where data is (ext4 data=ordered, XFS and btrfs write data before
  * the extent that shows it). So where an object has a hole, a superseded chunk shows again; where it has data, the data was written whole pages
- * at a time, where nothing was before (chunk_clear_beneath), and counts. After a mere death of the daemon all data is there. */
+ * at a time, where nothing was before (chunk_clear_beneath), and counts. An object whose file has grown without fsync may be
+ * shorter than the file: the rest is zeros. After a mere death of the daemon all data is there. */
 #pragma once
 
 struct delta;

@@ -358,9 +358,24 @@ static int open_object(void *data, uint64_t object)
     return object_open(delta_objects_fd(atomic_load(&v->delta)), object, O_RDWR);
 }
 
-int view_open_object(struct view *v, uint64_t object, struct fdcache_entry **ret_entry)
+void view_put_file(struct view_file *file)
 {
-    int fd = fdcache_get(v->shared->files, v, object, open_object, v, ret_entry);
+    if (file->entry) fdcache_put(file->files, file->entry);
+}
+
+static int open_file(struct view *v, const void *owner, uint64_t id, fdcache_open_fn open, void *data,
+                     struct view_file *ret_file)
+{
+    struct fdcache_entry *entry;
+    int fd = fdcache_get(v->shared->files, owner, id, open, data, &entry);
+
+    if (fd >= 0) *ret_file = (struct view_file){v->shared->files, entry};
+    return fd;
+}
+
+int view_open_object(struct view *v, uint64_t object, struct view_file *ret_file)
+{
+    int fd = open_file(v, v, object, open_object, v, ret_file);
 
     if (fd != -ENOENT) return fd;
     log_error("node %s: object %llu is missing", v->serial, (unsigned long long)object);
@@ -372,7 +387,7 @@ static int open_image_file(void *data, uint64_t ino)
     return image_open_file(data, ino);
 }
 
-int view_open_image_file(struct view *v, uint32_t image_ino, struct fdcache_entry **ret_entry)
+int view_open_image_file(struct view *v, uint32_t image_ino, struct view_file *ret_file)
 {
-    return fdcache_get(v->shared->files, v->image, image_ino, open_image_file, v->image, ret_entry);
+    return open_file(v, v->image, image_ino, open_image_file, v->image, ret_file);
 }

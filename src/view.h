@@ -101,7 +101,15 @@ int view_sync(struct view *view);
 /* -ENOSPC when so many bytes more would leave too little of the disk for deleting. For whatever adds something. */
 int view_check_room(struct view *view, uint64_t size);
 
-/* A descriptor of one of the node's objects, or of a file of its image; fdcache_put() the entry. */
+/* One of the node's objects, or a file of its image, in use: _cleanup_view_file_ struct view_file file = {0}. */
 struct fdcache_entry;
-int view_open_object(struct view *view, uint64_t object, struct fdcache_entry **ret_entry);
-int view_open_image_file(struct view *view, uint32_t image_ino, struct fdcache_entry **ret_entry);
+struct view_file {
+    struct fdcache *files;
+    struct fdcache_entry *entry;
+};
+void view_put_file(struct view_file *file);
+#define _cleanup_view_file_ __attribute__((cleanup(view_put_file)))
+
+/* The descriptor, usable while *ret_file is, or negative errno. */
+int view_open_object(struct view *view, uint64_t object, struct view_file *ret_file);
+int view_open_image_file(struct view *view, uint32_t image_ino, struct view_file *ret_file);

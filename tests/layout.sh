@@ -11,8 +11,8 @@ shopt -s nullglob
 layers=(
     "log io bootname network service bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room"
     "db schema"
-    "catalog store commit delta delta_create image image_* imageset"
-    "view dirent inode acl xattr names content chunk recovery"
+    "catalog store commit delta delta_* image image_* imageset"
+    "view dirent inode acl xattr names content change chunk allocate recovery"
     "tree template template_*"
     "watch keeper fuse_ops import import_* export dnsmasq pending fsck fsck_*"
     "apply"

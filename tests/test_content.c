@@ -543,6 +543,66 @@ static void test_missing_object(void **state)
     view_fixture_close(f);
 }
 
+static void cut_object(struct view_fixture *f, uint64_t size)
+{
+    char output[256];
+
+    assert_int_equal(count_objects(f), 1);
+    assert_int_equal(scratch_run(output, sizeof(output), "truncate -s %llu %s/*", (unsigned long long)size,
+                                 view_fixture_path(f, "objects")), 0);
+}
+
+static void test_short_object(void **state)
+{
+    struct view_fixture *f = *state;
+    struct view *v = view_fixture_open(f, "short");
+    uint64_t ino;
+
+    assert_int_equal(names_make(v, &view_fixture_caller, DELTA_ROOT, "file", S_IFREG | 0600, 0, &ino), 0);
+    view_fixture_fill(5, 0, buffer, 100000);
+    assert_int_equal(content_write(v, ino, buffer, 100000, 0), 0);
+    assert_int_equal(content_truncate(v, ino, 200000, NULL), 0);
+    assert_int_equal(content_sync(v, ino, true), 0);
+    for (int i = 0; i < 2; i++) {
+        cut_object(f, 50000);
+        assert_contents(v, ino, 5, 0, 50000);
+        assert_int_equal(content_read(v, ino, buffer, 1, 50000), -EIO);
+        assert_int_equal(content_read(v, ino, buffer, 100, 49950), -EIO);
+        assert_int_equal(content_read(v, ino, buffer, 100, 150000), -EIO);
+        assert_int_equal(content_write(v, ino, "x", 1, 100), -EIO);
+        assert_int_equal(content_write(v, ino, "x", 1, 300000), -EIO);
+        assert_int_equal(content_truncate(v, ino, 300000, NULL), -EIO);
+        v = view_fixture_reopen(f);
+    }
+    assert_int_equal(content_truncate(v, ino, 0, NULL), 0);
+    assert_int_equal(content_write(v, ino, "again", 5, 0), 0);
+    view_fixture_close(f);
+}
+
+/* As a power cut leaves it: nobody can tell that it was written, and what was not synced may be zeros. */
+static void test_short_object_of_a_file_never_synced(void **state)
+{
+    struct view_fixture *f = *state;
+    struct view *v = view_fixture_open(f, "unsynced");
+    uint64_t ino;
+
+    assert_int_equal(names_make(v, &view_fixture_caller, DELTA_ROOT, "file", S_IFREG | 0600, 0, &ino), 0);
+    view_fixture_fill(5, 0, buffer, 100000);
+    assert_int_equal(content_write(v, ino, buffer, 60000, 0), 0);
+    assert_int_equal(content_sync(v, ino, true), 0);
+    assert_int_equal(content_write(v, ino, buffer + 60000, 40000, 60000), 0);
+    view_fixture_close(f);
+    cut_object(f, 60000);
+    v = view_fixture_open(f, "unsynced");
+    assert_contents(v, ino, 5, 0, 60000);
+    assert_zeros_from(v, ino, 60000, 100000);
+    assert_int_equal(content_sync(v, ino, false), 0);
+    cut_object(f, 60000);
+    v = view_fixture_reopen(f);
+    assert_int_equal(content_read(v, ino, buffer, 100, 60000), -EIO);
+    view_fixture_close(f);
+}
+
 static void test_missing_image_file(void **state)
 {
     struct view_fixture *f = *state;
@@ -690,6 +750,8 @@ int main(void)
         cmocka_unit_test(test_seek_behind_the_object),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_missing_object),
+        cmocka_unit_test(test_short_object),
+        cmocka_unit_test(test_short_object_of_a_file_never_synced),
         cmocka_unit_test(test_missing_image_file),
         cmocka_unit_test(test_objects_end_with_their_files),
         cmocka_unit_test(test_writes_outlive_the_daemon),

@@ -120,6 +120,27 @@ static void test_open_after_a_creation_that_was_killed(void **state)
     assert_int_equal(stat(scratch_path(state, "killed/delta.new-wal"), &st), -1);
 }
 
+static void test_open_brings_version_1_up_to_date(void **state)
+{
+    struct delta_inode inode = {.ino = 100, .mode = S_IFREG | 0600, .nlink = 1, .size = 20000, .object = 101};
+    struct delta *d = begin(state, "upgrade");
+    uint64_t ino;
+
+    assert_int_equal(delta_add_inode(d, &inode), 0);
+    finish(d);
+    change_in(state, "upgrade", "DROP INDEX grown; ALTER TABLE inode DROP COLUMN grown; PRAGMA user_version = 1");
+    d = open_delta(state, "upgrade");
+    commit_lock(delta_commit(d));
+    assert_int_equal(delta_next_grown(d, 0, &ino), 1);
+    assert_int_equal(ino, 100);
+    assert_int_equal(delta_get_inode(d, 100, &inode), 1);
+    commit_unlock(delta_commit(d));
+    assert_true(inode.grown);
+    assert_int_equal(inode.object, 101);
+    delta_close(d);
+    assert_int_equal(number_in(state, "upgrade", "PRAGMA user_version"), 2);
+}
+
 static void test_open_refuses_damage(void **state)
 {
     struct delta *d = NULL;
@@ -732,6 +753,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_open),
         cmocka_unit_test(test_open_after_a_creation_that_was_killed),
+        cmocka_unit_test(test_open_brings_version_1_up_to_date),
         cmocka_unit_test(test_open_refuses_damage),
         cmocka_unit_test(test_numbers_are_not_repeated),
         cmocka_unit_test(test_known_numbers),
