@@ -217,10 +217,14 @@ void fault_disk_record(struct fault_disk *disk, const char *file)
     int ready[2];
     char byte;
     snprintf(disk->file, sizeof(disk->file), "%s", file);
-    disk->log = shared_memory(sizeof(*disk->log));
-    disk->data = shared_memory(DATA_MOST);
-    disk->before = malloc(disk->size);
+    if (!disk->log) {
+        disk->log = shared_memory(sizeof(*disk->log));
+        disk->data = shared_memory(DATA_MOST);
+        disk->before = malloc(disk->size);
+    }
     assert_non_null(disk->before);
+    atomic_store(&disk->log->count, 0);
+    disk->log->used = 0;
     memcpy(disk->before, disk->bytes, disk->size);
     must(pipe(ready));
     fflush(NULL);

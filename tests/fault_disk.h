@@ -25,7 +25,7 @@ bool fault_disk_mount(struct fault_disk *disk, const char *where);
 void fault_disk_umount(struct fault_disk *disk, const char *where);
 
 /* Begins to write down; `file` is an existing file to put the FUSE mount on. Called before other threads are begun.
- * The end: the disk forgets its recorded writes, but for the cuts. */
+ * The end: the disk forgets its recorded writes, but for the cuts. Recorded again, it forgets the first record. */
 void fault_disk_record(struct fault_disk *disk, const char *file);
 void fault_disk_record_end(struct fault_disk *disk);
 /* A recorded disk answers no more, until it is thawed. */

@@ -325,7 +325,7 @@ bool fault_load_check_recent(struct fault_load *load, const char *root, uint64_t
     return is_good;
 }
 
-static bool check_cut_lane(const struct lane *lane, const char *root, uint64_t moment, unsigned unit)
+static bool check_cut_lane(struct lane *lane, const char *root, uint64_t moment, unsigned unit, bool goes_on)
 {
     char why[1200];
     struct fault_model *found = read_lane(lane, root), *m, *agreed;
@@ -336,16 +336,19 @@ static bool check_cut_lane(const struct lane *lane, const char *root, uint64_t m
     for (; upto < answered(lane) && lane->ops[upto].acked <= moment; upto++) fault_model_apply(m, &lane->ops[upto]);
     bool is_begun = upto < lane->count && lane->ops[upto].begun <= moment;
     agreed = agreeing(m, is_begun ? &lane->ops[upto] : NULL, unit, found, why, sizeof(why));
-    if (!agreed) print_lane(lane, upto, why);
-    fault_model_free(agreed);
+    bool is_good = agreed != NULL;
+    if (!is_good) print_lane(lane, upto, why);
+    else if (goes_on) go_on_from(lane, agreed, found);
+    else fault_model_free(agreed);
     fault_model_free(m);
     fault_model_free(found);
-    return agreed != NULL;
+    return is_good;
 }
 
-bool fault_load_check_cut(const struct fault_load *load, const char *root, uint64_t moment, unsigned unit)
+bool fault_load_check_cut(struct fault_load *load, const char *root, uint64_t moment, unsigned unit, bool goes_on)
 {
     bool is_good = true;
-    for (int i = 0; i < FAULT_THREADS; i++) is_good = check_cut_lane(&load->lanes[i], root, moment, unit) && is_good;
+    for (int i = 0; i < FAULT_THREADS; i++)
+        is_good = check_cut_lane(&load->lanes[i], root, moment, unit, goes_on) && is_good;
     return is_good;
 }

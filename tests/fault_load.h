@@ -43,5 +43,5 @@ bool fault_load_check_all(struct fault_load *load, const char *root);
  * above. */
 bool fault_load_check_recent(struct fault_load *load, const char *root, uint64_t moment);
 /* As it must be after a power cut at `moment`: as the first, but bytes not synced may, in units of so many bytes,
- * be old. */
-bool fault_load_check_cut(const struct fault_load *load, const char *root, uint64_t moment, unsigned unit);
+ * be old. Goes on only with `goes_on`: else other cuts of the same run can be looked at. */
+bool fault_load_check_cut(struct fault_load *load, const char *root, uint64_t moment, unsigned unit, bool goes_on);

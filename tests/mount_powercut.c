@@ -14,6 +14,7 @@
 #include "check.h"
 #include "fault_disk.h"
 #include "fault_load.h"
+#include "fault_op.h"
 #include "fault_store.h"
 #include "harness.h"
 #include "random_ops.h"
@@ -21,7 +22,8 @@
 enum { DISK_BYTES = 80 << 20, CUTS_OF_A_RUN = 60 };
 
 static const struct fault_plan small_run = {.operations = 9},
-                               long_runs[] = {{.operations = 500}, {.operations = 150, .writes = true}};
+                               long_runs[] = {{.operations = 500}, {.operations = 150, .writes = true}},
+                               short_runs[] = {{.operations = 40}, {.operations = 40, .writes = true}};
 
 static struct {
     uint64_t state;
@@ -96,15 +98,30 @@ static void run_load(const struct fault_plan *plan)
     assert_true(is_good);
 }
 
-/* A store on a disk of its own, mounted, and all that is done to it recorded from here on. */
-static void begin_record(void)
+static uint64_t moment_of_the_disk(void *data)
+{
+    (void)data;
+    return fault_disk_moment(power.disk);
+}
+
+static void begin_load(void)
+{
+    power.load = fault_load_new(fault_store_source(), random_next(&power.state), moment_of_the_disk, NULL);
+}
+
+/* A store on a disk of its own. */
+static void make_disk(void)
 {
     if (!fault_disk_is_possible()) skip();
     power.disk = fault_disk_new(DISK_BYTES);
     assert_true(fault_disk_mount(power.disk, disk_directory()));
     fault_store_make(disk_directory());
     fault_disk_umount(power.disk, disk_directory());
+}
 
+/* Mounted, and all that is done to it recorded from here on. */
+static void begin_record(void)
+{
     fault_disk_record(power.disk, fault_store_beside("recorded"));
     assert_true(fault_disk_mount(power.disk, disk_directory()));
     assert_true(fault_store_mount(disk_directory(), NULL));
@@ -122,7 +139,6 @@ static void end_record(void)
 static void record(const struct fault_plan *plan)
 {
     begin_record();
-    power.load = fault_load_new(fault_store_source(), random_next(&power.state), fault_disk_moment, power.disk);
     run_load(plan);
     end_record();
 }
@@ -160,13 +176,19 @@ static void go_again(void)
     power.cuts++;
 }
 
-static void check_cut(const struct fault_cut *cut)
+static void check(const struct fault_cut *cut, bool goes_on)
 {
+    unsigned unit = cut->is_torn ? FAULT_SECTOR : FAULT_PAGE;
     assert_true(come_back(cut));
-    bool is_good = fault_load_check_cut(power.load, fault_store_at("."), cut->moment, cut->is_torn ? 512 : 4096);
+    bool is_good = fault_load_check_cut(power.load, fault_store_at("."), cut->moment, unit, goes_on);
     if (!is_good) tell_cut(cut);
     assert_true(is_good);
     go_again();
+}
+
+static void check_cut(const struct fault_cut *cut)
+{
+    check(cut, false);
 }
 
 static struct fault_cut random_cut(uint64_t moment)
@@ -192,6 +214,8 @@ static void cut_around_flush(uint64_t moment)
 static void test_a_small_run_cut_at_every_flush(void **state)
 {
     (void)state;
+    make_disk();
+    begin_load();
     record(&small_run);
     for (uint64_t moment = power.first; moment <= power.end; moment++)
         if (fault_disk_is_flush(power.disk, moment)) cut_around_flush(moment);
@@ -216,6 +240,8 @@ static void test_long_runs_cut_anywhere(void **state)
     power.cuts = 0;
     do {
         forget();
+        make_disk();
+        begin_load();
         record(&long_runs[runs++ % 2]);
         for (int i = 0; i < CUTS_OF_A_RUN && (harness_seconds() < end || i < 3); i++) {
             struct fault_cut cut = random_cut(random_moment());
@@ -224,6 +250,26 @@ static void test_long_runs_cut_anywhere(void **state)
         print_message("%ld operations, %lu writes and flushes, %d cuts\n", fault_load_count(power.load),
                       power.end - power.first, power.cuts);
     } while (harness_seconds() < end || runs < 2);
+}
+
+/* What one cut leaves the next run stands on, and the next cut. */
+static void test_cut_again_and_again(void **state)
+{
+    (void)state;
+    double end = harness_seconds() + random_seconds(8);
+    int runs = 0;
+    power.cuts = 0;
+    make_disk();
+    begin_load();
+    do {
+        record(&short_runs[runs++ % 2]);
+        struct fault_cut cut = random_cut(random_moment());
+        check(&cut, true);
+        struct fault_disk *before = power.disk;
+        power.disk = power.after;
+        power.after = before;
+    } while (harness_seconds() < end || runs < 3);
+    print_message("%ld operations, %d cuts\n", fault_load_count(power.load), power.cuts);
 }
 
 /* ---- what the dice meet too seldom ---- */
@@ -250,6 +296,7 @@ static void test_a_lost_object_takes_no_length_with_it_that_was_answered(void **
 {
     struct stat st;
     (void)state;
+    make_disk();
     begin_record();
     make_wal_old();
     int fd = must(open(fault_store_at("grown"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
@@ -279,7 +326,7 @@ static int stop(void **state)
 static int setup(void **state)
 {
     (void)state;
-    fault_store_begin(100 + (int)random_seconds(0));
+    fault_store_begin(110 + 2 * (int)random_seconds(0));
     fault_load_fill_image(fault_store_source());
     must(mkdir(disk_directory(), 0755));
     close(must(creat(fault_store_beside("recorded"), 0600)));
@@ -301,6 +348,7 @@ int main(void)
         cmocka_unit_test_teardown(test_a_small_run_cut_at_every_flush, stop),
         cmocka_unit_test_teardown(test_a_lost_object_takes_no_length_with_it_that_was_answered, stop),
         cmocka_unit_test_teardown(test_long_runs_cut_anywhere, stop),
+        cmocka_unit_test_teardown(test_cut_again_and_again, stop),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
