@@ -188,7 +188,7 @@ class Bench:
         self.unpack_base(base)
         shutil.rmtree(os.path.join(disk, side + "-store"), ignore_errors=True)
         self.coppice(side, "init")
-        self.coppice(side, "image", "import", "base", base)
+        self.coppice(side, "image", "import", "base", base, "--no-templates")
         os.makedirs(mountpoint, exist_ok=True)
         self.coppice(side, "mount", "-o", "async" if side == "coppice-async" else "sync", mountpoint)
         before, began = self.used(disk), time.monotonic()

@@ -26,14 +26,28 @@ static bool read_number(const char *text, int *ret_number)
     return strlen(text) <= 3 && sscanf(text, "%d%c", ret_number, &end) == 1 && *ret_number > 0;
 }
 
+static void print_proposals(const struct proposals *proposals)
+{
+    if (proposals->count == 0) return;
+    puts("files that its nodes have otherwise (coppice template list; --no-templates: none):");
+    for (size_t i = 0; i < proposals->count; i++) {
+        const struct proposal *proposal = &proposals->items[i];
+        printf("  %s %s: %s\n", proposal->body ? "changed" : "removed", proposal->path, proposal->why);
+    }
+}
+
 int cmd_image_import(struct cmd *cmd)
 {
     const char *partition = NULL;
+    bool no_templates = false;
+    struct proposals proposals = {0};
     struct import_options wishes = {0};
-    const struct cmd_option options[] = {{.name = "partition", .value = &partition}, {0}};
+    const struct cmd_option options[] = {
+        {.name = "partition", .value = &partition}, {.name = "no-templates", .flag = &no_templates}, {0}};
     if (!cmd_parse(cmd, options)) return cmd->status;
     if (partition && !read_number(partition, &wishes.partition))
         return cmd_usage_error(cmd, "--partition: '%s' is no partition's number, like 2", partition);
+    if (!no_templates) wishes.proposals = &proposals;
     const char *name = cmd->operands[0];
 
     _cleanup_store_ struct store *store = NULL;
@@ -46,6 +60,8 @@ int cmd_image_import(struct cmd *cmd)
     printf("image %s imported: %jd files, %s%s\n", name, (intmax_t)image.files, table_bytes(image.bytes, size),
            image.is_default ? "; it is the default image" : "");
     catalog_image_free(&image);
+    print_proposals(&proposals);
+    proposals_free(&proposals);
     return CMD_DONE;
 }
 

@@ -10,6 +10,7 @@
 #include <sys/xattr.h>
 
 #include "commit.h"
+#include "db.h"
 #include "image_index.h"
 #include "import_archive.h"
 #include "import_bytes.h"
@@ -22,6 +23,7 @@
 #include "log.h"
 #include "progress.h"
 #include "rootdir.h"
+#include "template.h"
 
 #define NAME_SIZE_MAX 64
 
@@ -238,20 +240,58 @@ static int publish(struct import *import)
     return r < 0 ? failed(import, r) : 0;
 }
 
+static int propose(struct import *import, const char *boot)
+{
+    struct proposals *proposals = import->options->proposals;
+    int r = proposals ? proposals_make(proposals, import->rootfs_fd, boot) : 0;
+
+    return r < 0 ? failed(import, r) : 0;
+}
+
+static int add_templates(struct import *import)
+{
+    const struct proposals *proposals = import->options->proposals;
+    int r = 0;
+
+    for (size_t i = 0; proposals && r == 0 && i < proposals->count; i++) {
+        const struct proposal *proposal = &proposals->items[i];
+        const struct template_row row = {
+            .image = import->name,
+            .path = proposal->path,
+            .mode = proposal->mode,
+            .body = proposal->body,
+            .size = proposal->body ? strlen(proposal->body) : 0,
+        };
+
+        r = template_put(import->store, &row);
+    }
+    return r;
+}
+
+/* The image and its templates, or none of them. */
 static int add_row(struct import *import)
 {
+    const char *boot = find_boot(import);
+    struct catalog *catalog = import->store->catalog;
     struct catalog_image image = {
         .name = (char *)import->name,
         .source = import->source,
-        .boot = (char *)find_boot(import),
+        .boot = (char *)boot,
         .files = import->totals.files,
         .bytes = import->totals.bytes,
     };
-    int r = catalog_add_image(import->store->catalog, &image);
+    int r = propose(import, boot);
 
-    if (r == 0) return 0;
-    return import_failed(&import->progress, r, "image %s: %s", import->name,
-                         r == -ENOSPC ? log_reason(r) : catalog_message(import->store->catalog));
+    if (r < 0) return r;
+    r = db_begin(catalog_db(catalog));
+    if (r == 0) r = catalog_add_image(catalog, &image);
+    if (r == 0) r = add_templates(import);
+    if (r == 0) r = db_commit(catalog_db(catalog));
+    if (r == 0) return catalog_changed(catalog, 0, true);
+    import_failed(&import->progress, r, "image %s: %s", import->name,
+                  r == -ENOSPC ? log_reason(r) : catalog_message(catalog));
+    db_exec(catalog_db(catalog), "ROLLBACK");
+    return r;
 }
 
 /* The tree may have its name already: it has the work's name no more then. */

@@ -1,10 +1,12 @@
 /* import: brings an image into the store, whole or not at all, and takes it out again. */
 #pragma once
 
+#include "proposal.h"
 #include "store.h"
 
 struct import_options {
-    int partition; /* of a disk image: which one has the root; 0: the one that looks like one */
+    int partition;               /* of a disk image: which one has the root; 0: the one that looks like one */
+    struct proposals *proposals; /* templates that the image needs: filled in, and added; NULL: it is left alone */
 };
 
 /* Makes the image `name` of `source`: a directory, a tar archive or a disk image in any compression, or "-", one of the

@@ -25,13 +25,15 @@ static const struct command commands[] = {
     {
         .name = "image",
         .sub = "import",
-        .usage = "NAME SOURCE [--partition N]",
+        .usage = "NAME SOURCE [--partition N] [--no-templates]",
         .summary = "unpack an OS image into the store",
         .help = "Unpacks SOURCE into the store as image NAME: a disk image (.img), a directory, a tar archive, or '-'\n"
                 "for an archive or a disk image on standard input; compressed or not. It appears whole or not at all.\n"
                 "The boot partition of a disk image lands where the image's own fstab mounts it.\n"
                 "The first image becomes the default image.\n"
-                "  --partition N  the disk image's root file system is on partition N\n",
+                "Templates are made of the files that must differ for nodes to boot over NFS and to be told apart.\n"
+                "  --partition N   the disk image's root file system is on partition N\n"
+                "  --no-templates  leave the image's files as they are in each node\n",
         .example = "image import raspios raspios-lite.img.xz",
         .run = cmd_image_import,
     },

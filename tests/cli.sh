@@ -185,11 +185,16 @@ images() {
     install -m 755 /dev/null "$work/source/bin/sh"
     done_ 'node early added; it has no image yet: coppice image import NAME SOURCE' node add early
     fails '*' image import debian "$work/nothing"
-    done_ 'image debian imported: * files, *B; it is the default image' image import debian "$work/source"
+    done_ 'image debian imported: * files, *B; it is the default image' \
+        image import debian "$work/source" --no-templates
     fails '*debian*' image import debian "$work/source"
     fails '*' image import ../debian "$work/source"
     tar -C "$work/source" -cf "$work/source.tar" .
-    done_ 'image second imported: * files, *B' image import second "$work/source.tar"
+    done_ 'image second imported: * files, *B'$'\n''files that *'$'\n''  changed etc/hostname: each node its own' \
+        image import second "$work/source.tar"
+    json 'len(j) == 1 and j[0]["image"] == "second" and j[0]["path"] == "etc/hostname"' template list
+    done_ "\\\${hostname}" template show etc/hostname --image second
+    fails 'template etc/hostname of every image: no such template; *' template show /etc/hostname
     fails '*' image import third -
     "$coppice" image import third - <"$work/source.tar" >/dev/null || complain image import third -
     done_ 'image third removed' image remove third

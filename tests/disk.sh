@@ -145,7 +145,7 @@ test_partition_tables() {
     [[ $("$coppice" image show mbr) == *"boot/firmware"* ]] || complain "its boot directory is not boot/firmware"
     (($(stat -c %b "$(rootfs mbr)/var/sparse") < 100)) || complain "a sparse file is not sparse any more"
     # By PARTUUID its fstab finds nothing in this table: the FAT partition is taken.
-    imports gpt "$work/gpt.img"
+    imports gpt "$work/gpt.img" --no-templates
     same "gpt.img" "$work/expected" "$(rootfs gpt)"
     # A file system alone has no boot partition.
     imports bare "$work/root.ext4"
@@ -228,15 +228,58 @@ test_full_disk() {
     umount "$work/small"
 }
 
-# The whole way: what a node sees is what lies on the partitions.
+# The whole way: what a node sees is what lies on the partitions, but for its personal files.
 test_node() {
+    local root=$mountpoint/system/000000008a4232c8/rootfs found expected
     mkdir "$mountpoint"
     "$coppice" image default mbr >/dev/null
     "$coppice" node add 000000008a4232c8 --mac b8:27:eb:42:32:c8 >/dev/null
+    "$coppice" node add plain --image gpt >/dev/null
+    "$coppice" node add unknown >/dev/null
+    sqlite3 "$COPPICE_STORE/catalog.db" "INSERT INTO template(path, mode, body) VALUES('etc/rack', 600, 'rack \${rack}')"
+    sqlite3 "$COPPICE_STORE/catalog.db" "INSERT INTO variable VALUES('000000008a4232c8', 'rack', '7')"
     "$coppice" mount "$mountpoint" || complain "no mount"
-    same "a node's view" "$work/expected" "$mountpoint/system/000000008a4232c8/rootfs"
+    found=$(rsync -aHAXn --delete --itemize-changes --omit-dir-times "$root/" "$work/expected/")
+    expected='>f.st...... boot/firmware/cmdline.txt
+>f.st...... etc/fstab
+>f+++++++++ etc/rack'
+    [[ $found == "$expected" ]] || complain "a node's view: $found"
+    [[ $(<"$root/boot/firmware/cmdline.txt") == "console=tty1 root=/dev/nfs nfsroot=192.168.1.1:$root,vers=3,proto=tcp rw ip=dhcp rootwait" ]] ||
+        complain "cmdline.txt: $(<"$root/boot/firmware/cmdline.txt")"
+    [[ $(cat "$root/etc/fstab") == $'# made by a test\nproc /proc proc defaults 0 0' ]] || complain "fstab: $(cat "$root/etc/fstab")"
+    [[ $(cat "$root/etc/rack") == 'rack 7' && $(stat -c %a "$root/etc/rack") == 600 ]] || complain "etc/rack"
     cmp -s "$work/boot/kernel8.img" "$mountpoint/tftpboot/b8-27-eb-42-32-c8/kernel8.img" || complain "no kernel by TFTP"
+    cmp -s "$root/etc/fstab" <("$coppice" node render 000000008a4232c8 /etc/fstab) || complain "node render"
+    test_missing_value
+    # What was imported with --no-templates has none of its own.
+    [[ $(rsync -aHAXn --omit-dir-times --itemize-changes "$mountpoint/system/plain/rootfs/" "$work/expected/") == '' ]] || complain "a plain node"
+    test_node_keeps_its_files "$root"
     "$coppice" umount "$mountpoint" || complain "no umount"
+}
+
+# It hinders neither the node nor the others, is told, and mended by a row.
+test_missing_value() {
+    local root=$mountpoint/system/unknown/rootfs error='node unknown: template etc/rack of every image: ${rack} has no value*'
+    [[ $(stat -c %s "$root/boot/firmware/cmdline.txt") -gt 60 && ! -e $root/etc/rack ]] || complain "a value is missing"
+    # shellcheck disable=SC2053
+    [[ $("$coppice" status) == *$error ]] || complain "status does not tell: $("$coppice" status)"
+    # shellcheck disable=SC2053
+    [[ $("$coppice" node render unknown etc/rack 2>&1) == "coppice: "$error ]] || complain "node render does not tell"
+    sqlite3 "$COPPICE_STORE/catalog.db" "INSERT INTO variable VALUES('unknown', 'rack', '8')"
+    for _ in {1..50}; do
+        [[ ! -e $root/etc/rack ]] || break
+        sleep 0.1
+    done
+    [[ $(cat "$root/etc/rack") == 'rack 8' ]] || complain "the value is there, and the file is not"
+    [[ $("$coppice" status) != *rack* ]] || complain "status tells what is mended"
+    sqlite3 "$COPPICE_STORE/catalog.db" "DELETE FROM template WHERE path = 'etc/rack'"
+}
+
+# Once written they are the node's own.
+test_node_keeps_its_files() { # ROOT
+    echo mine >"$1/etc/fstab"
+    "$coppice" umount "$mountpoint" && "$coppice" mount "$mountpoint" || complain "not mounted anew"
+    [[ $(cat "$1/etc/fstab") == mine ]] || complain "a node's change was written over"
 }
 
 cat >"$work/zip.py" <<'END'
@@ -253,7 +296,7 @@ END
 
 make_images
 make_expected
-"$coppice" init >/dev/null || complain "init"
+"$coppice" init --server 192.168.1.1 >/dev/null || complain "init"
 test_partition_tables
 test_boot_in_boot
 test_compression

@@ -140,7 +140,7 @@ void fault_store_make(const char *where)
 {
     const char *store = store_in(where);
     MUST_RUN(binary(), "--store", store, "init");
-    MUST_RUN(binary(), "--store", store, "image", "import", "base", fault_store_source());
+    MUST_RUN(binary(), "--store", store, "image", "import", "base", fault_store_source(), "--no-templates");
     MUST_RUN(binary(), "--store", store, "node", "add", NODE);
 }
 

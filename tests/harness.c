@@ -403,7 +403,7 @@ static void start_local(const struct harness_options *options)
 static void start_mounted(void)
 {
     MUST_RUN("init");
-    MUST_RUN("image", "import", HARNESS_IMAGE, harness.source);
+    MUST_RUN("image", "import", HARNESS_IMAGE, harness.source, "--no-templates");
     harness_mount();
     for (int node = 0; node < HARNESS_NODES; node++) {
         snprintf(harness.roots[node], sizeof(harness.roots[node]), "%s/system/%s/rootfs", harness.mountpoint,

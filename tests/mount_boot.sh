@@ -60,7 +60,7 @@ crc() { # NAME
 }
 
 conf=/etc/dnsmasq.d/coppice.conf
-coppice init >"$work/out" && coppice image import base "$work/image" >"$work/out" || finish
+coppice init >"$work/out" && coppice image import base "$work/image" --no-templates >"$work/out" || finish
 coppice node add 000000008a4232c8 --mac b8:27:eb:42:32:c8 --ip 10.9.0.20 --hostname pi7 >"$work/out"
 coppice node add 10000000ab42320d --mac dc:a6:32:00:00:01 --ip 10.9.0.21 >"$work/out"
 coppice mount "$mnt" || finish
