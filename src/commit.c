@@ -329,6 +329,8 @@ static int sync_objects(struct commit *c, struct object_list *list)
         int r;
 
         if (fd == -ENOENT) continue;
+        /* Without a descriptor for it: the whole file system, or what its rows are in would be told as failed and come later. */
+        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM) return sync_result(syncfs(c->objects_fd) < 0);
         if (fd < 0) return fd;
         r = commit_object(fd, false);
         if (r < 0) return r;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -566,14 +567,26 @@ static int list(struct listing *l, fuse_ino_t nodeid, uint64_t offset)
     return dir.kind == TREE_VIEW ? list_view(l, &dir, cookie) : list_top(l, &dir, cookie);
 }
 
+/* The answer did not get there: nobody learned of what it holds. */
+static void forget_listed(struct tree *t, const struct listing *l)
+{
+    for (size_t at = 0; l->plus && at < l->used;) {
+        const struct fuse_direntplus *e = (const void *)(l->buffer + at);
+
+        if (e->entry_out.nodeid) tree_forget(t, e->entry_out.nodeid, 1);
+        at += FUSE_DIRENTPLUS_SIZE(e);
+    }
+}
+
 static void read_directory(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, bool plus)
 {
     struct listing l = {.req = req, .buffer = transfer_buffer(), .size = size < MAX_TRANSFER ? size : MAX_TRANSFER, .plus = plus};
+    struct tree *t = tree(req); /* the request ends with its answer */
     int r = l.buffer ? list(&l, nodeid, offset) : -ENOMEM;
 
     /* What was found before a failure is delivered; the next request runs into it again. */
     if (r < 0 && l.used == 0) reply(req, r);
-    else fuse_reply_buf(req, l.buffer, l.used);
+    else if (fuse_reply_buf(req, l.buffer, l.used) < 0) forget_listed(t, &l);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struct fuse_file_info *fi)

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "commit.h"
@@ -243,6 +244,29 @@ static struct commit_batch *do_need(struct bench *bench, uint64_t object)
 }
 
 /* Once the contents are on the disk, and not before; not again without anything new. */
+static void test_needed_objects_without_a_descriptor_left(void **state)
+{
+    struct commit_batch *batch = NULL;
+    struct rlimit before, low;
+    struct bench bench;
+    int r;
+
+    bench_open(&bench, scratch_path(state, "descriptors"));
+    make_object(&bench, "17");
+    commit_release(bench.commit, do_add(&bench, 1, 0));
+    assert_int_equal(commit_begin(bench.commit), 0);
+    assert_int_equal(commit_needs_object(bench.commit, 17), 0);
+    assert_int_equal(commit_end(bench.commit, 0, &batch), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    r = commit_wait(bench.commit, batch);
+    setrlimit(RLIMIT_NOFILE, &before);
+    assert_int_equal(r, 0);
+    assert_int_equal(count_written(&bench), 1);
+    bench_close(&bench);
+}
+
 static void test_settle(void **state)
 {
     struct commit_batch *batch;
@@ -530,6 +554,7 @@ int main(void)
         cmocka_unit_test(test_wait_after_another_batch_began),
         cmocka_unit_test(test_dropped_objects_go_when_durable),
         cmocka_unit_test(test_needed_objects),
+        cmocka_unit_test(test_needed_objects_without_a_descriptor_left),
         cmocka_unit_test(test_settle),
         cmocka_unit_test(test_failed_sync_ends_writing),
         cmocka_unit_test(test_group_commit),
