@@ -299,6 +299,11 @@ static void propose_services(struct making *m)
     else m->r = -ENOMEM;
 }
 
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct proposal *)a)->path, ((const struct proposal *)b)->path);
+}
+
 int proposals_make(struct proposals *ret_proposals, int rootfs_fd, const char *boot)
 {
     struct making making = {.root_fd = rootfs_fd, .boot = boot};
@@ -307,6 +312,8 @@ int proposals_make(struct proposals *ret_proposals, int rootfs_fd, const char *b
     propose_network(&making);
     propose_identity(&making);
     propose_services(&making);
+    if (making.list.count > 0)
+        qsort(making.list.items, making.list.count, sizeof(*making.list.items), by_path);
     if (making.r < 0) proposals_free(&making.list);
     else *ret_proposals = making.list;
     return making.r;

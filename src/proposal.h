@@ -15,7 +15,7 @@ struct proposals {
     size_t count;
 };
 
-/* `boot` is the image's boot directory, relative to its root. Reads only. Files of more than 1 MiB and with bytes of
+/* `boot` is the image's boot directory, relative to its root. In path order. Reads only. Files of more than 1 MiB and with bytes of
  * zero are left alone. */
 int proposals_make(struct proposals *ret_proposals, int rootfs_fd, const char *boot);
 void proposals_free(struct proposals *proposals);

@@ -238,15 +238,15 @@ static void test_trixie(void **state)
                     "boot/firmware/cmdline.txt -1: console=tty1 root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,"
                     "proto=tcp rw ip=dhcp rootwait|\n"
                     "boot/firmware/config.txt -1: #auto_initramfs=1|\n"
+                    "etc/NetworkManager/conf.d/coppice.conf 644: # The root file system comes through it.|[keyfil"
+                    "e]|unmanaged-devices=interface-name:eth0;interface-name:end0|\n"
                     "etc/fstab -1: \n"
-                    "etc/NetworkManager/conf.d/coppice.conf 644: # The root file system comes through it.|[keyfile]|"
-                    "unmanaged-devices=interface-name:eth0;interface-name:end0|\n"
                     "etc/hostname -1: ${hostname}|\n"
                     "etc/hosts -1: 127.0.1.1\t${hostname}|# $${y}|\n"
                     "etc/machine-id -1: \n"
+                    "etc/rpi/swap.conf.d/90-coppice.conf 644: [Main]|Mechanism=zram|\n"
                     "etc/systemd/system/local-fs.target.wants/rpi-resize.service -1: (removed)\n"
-                    "etc/systemd/system/timers.target.wants/fstrim.timer -1: (removed)\n"
-                    "etc/rpi/swap.conf.d/90-coppice.conf 644: [Main]|Mechanism=zram|\n");
+                    "etc/systemd/system/timers.target.wants/fstrim.timer -1: (removed)\n");
 }
 
 static void test_bullseye(void **state)
@@ -263,13 +263,14 @@ static void test_bullseye(void **state)
     put(state, "bullseye/etc/machine-id", "");
     put(state, "bullseye/etc/ssh/ssh_config", "");
     check_proposals(state, "bullseye", "boot",
-                    "boot/cmdline.txt -1: root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,proto=tcp rw ip=dhcp rootwait|\n"
+                    "boot/cmdline.txt -1: root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,proto=tcp rw ip=dhcp r"
+                    "ootwait|\n"
+                    "etc/dhcpcd.conf -1: persistent||# The root file system comes through it, with the address th"
+                    "at the kernel got.|denyinterfaces eth0|\n"
                     "etc/network/interfaces.d/wired -1: #allow-hotplug eth0|\n"
-                    "etc/dhcpcd.conf -1: persistent||# The root file system comes through it, with the address that the "
-                    "kernel got.|denyinterfaces eth0|\n"
-                    "etc/systemd/system/multi-user.target.wants/dphys-swapfile.service -1: (removed)\n"
+                    "etc/rc3.d/S01dphys-swapfile -1: (removed)\n"
                     "etc/rc3.d/S01resize2fs_once -1: (removed)\n"
-                    "etc/rc3.d/S01dphys-swapfile -1: (removed)\n");
+                    "etc/systemd/system/multi-user.target.wants/dphys-swapfile.service -1: (removed)\n");
 }
 
 static void test_debian(void **state)
@@ -281,12 +282,12 @@ static void test_debian(void **state)
     put(state, "debian/etc/ssh/ssh_host_ed25519_key", "secret");
     put(state, "debian/usr/bin/ssh-keygen", "");
     check_proposals(state, "debian", "boot/firmware",
-                    "boot/firmware/cmdline.txt -1: boot=nfs root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,tcp rw "
-                    "ip=dhcp rootwait|\n"
-                    "etc/systemd/network/10-wired.network.d/coppice.conf 644: [Network]|KeepConfiguration=yes|\n"
+                    "boot/firmware/cmdline.txt -1: boot=nfs root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,tcp "
+                    "rw ip=dhcp rootwait|\n"
                     "etc/ssh/ssh_host_ed25519_key -1: (removed)\n"
-                    "etc/systemd/system/ssh.service.d/coppice.conf 644: [Service]|ExecStartPre=|ExecStartPre=/usr/bin/"
-                    "ssh-keygen -A|ExecStartPre=/usr/sbin/sshd -t|\n");
+                    "etc/systemd/network/10-wired.network.d/coppice.conf 644: [Network]|KeepConfiguration=yes|\n"
+                    "etc/systemd/system/ssh.service.d/coppice.conf 644: [Service]|ExecStartPre=|ExecStartPre=/usr"
+                    "/bin/ssh-keygen -A|ExecStartPre=/usr/sbin/sshd -t|\n");
 }
 
 /* An image that is no system of its own has nothing to change. */
