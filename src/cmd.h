@@ -94,3 +94,4 @@ int cmd_umount(struct cmd *cmd);
 
 int cmd_exports(struct cmd *cmd);
 int cmd_dnsmasq(struct cmd *cmd);
+int cmd_doctor(struct cmd *cmd);

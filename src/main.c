@@ -280,6 +280,20 @@ static const struct command commands[] = {
         .run = cmd_fsck,
     },
     {
+        .name = "doctor",
+        .usage = "[SERIAL] [--model NAME] [--watch] [--log FILE] [--seconds N]",
+        .summary = "tell whether a node would boot, and which step is wrong",
+        .help = "Goes through every step of a boot: mount, image, boot files, kernel command line, fstab, interfaces, TFTP,\n"
+                "NFS. Each is ok, wrong (with the command that mends it) or cannot be told (?). TFTP and NFS are asked as\n"
+                "the board asks them. Exit status 1 when something is wrong. Without SERIAL, all nodes.\n"
+                "  --model NAME  the board: pi3 (and older), pi4, pi5; without it, whichever the boot files are for\n"
+                "  --watch       look on while a board boots, and say how far it came\n"
+                "  --log FILE    with --watch: dnsmasq's log, as for 'coppice node pending'\n"
+                "  --seconds N   with --watch: end after N seconds; without it at Ctrl-C\n",
+        .example = "doctor 000000008a4232c8",
+        .run = cmd_doctor,
+    },
+    {
         .name = "status",
         .usage = "[--json]",
         .summary = "show the store, its mount, its images and nodes",

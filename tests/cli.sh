@@ -341,6 +341,11 @@ configuration() {
     wrong 'exports: --mountpoint: '"'mnt'"' is not an absolute path' 'exports ' exports --mountpoint mnt
     fails '*is not mounted; --mountpoint DIR says where it will be' exports
     fails '*is not mounted; *' dnsmasq
+    wrong 'doctor: --model: '"'pi9'"' is none of pi3, pi4, pi5' 'doctor ' doctor --model pi9
+    wrong 'doctor: --log and --seconds go with --watch' 'doctor ' doctor --seconds 1
+    wrong 'doctor: --seconds: '"'x'"' is not a number of seconds' 'doctor ' doctor --watch --seconds x
+    wrong 'node add: SERIAL is missing' 'node add ' node add
+    fails 'node nobody: no such node*' doctor nobody
     done_ '*/m/system 10.0.0.0/8(rw,sync,no_subtree_check,no_root_squash,fsid=*)' exports --mountpoint /m --network 10.0.0.0/8
     done_ '*'$'\n''tftp-root=/m/tftpboot'$'\n''*' dnsmasq --mountpoint /m
 }

@@ -14,7 +14,7 @@ layers=(
     "catalog store commit delta delta_* image image_* imageset"
     "view dirent inode acl xattr names content change chunk allocate recovery"
     "tree template template_*"
-    "watch keeper fuse_ops import import_* proposal proposal_* export dnsmasq pending fsck fsck_*"
+    "watch keeper fuse_ops import import_* proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
     "apply"
     "daemon"
     "main cmd cmd_*"

@@ -38,7 +38,9 @@ complain() {
 
 # is WHAT EXPECTED FOUND
 is() {
-    [[ $2 == "$3" ]] || complain "$1: '$3', not '$2'"
+    [[ $2 == "$3" ]] && return
+    complain "$1: '$3', not '$2'"
+    return 1
 }
 
 # like WHAT PATTERN FOUND
