@@ -10,6 +10,7 @@
 #include "io.h"
 #include "log.h"
 #include "rootdir.h"
+#include "template.h"
 
 #define FILE_MOST (64u << 20)
 
@@ -79,6 +80,24 @@ static void check_image(struct doctor *d)
     else doctor_say(d, DOCTOR_OK, NULL, "%s, boot files in %s", d->node->base, d->boot);
 }
 
+static int say_failure(const struct template_failure *failure, void *data)
+{
+    struct doctor *d = data;
+    _cleanup_free_ char *mend = io_format("%s template show %s", d->options->program, failure->path);
+
+    doctor_say(d, DOCTOR_WRONG, mend, "%s", failure->error);
+    return 1;
+}
+
+/* Files of its own that could not be written: with the first, as the rest mostly follow from one missing value. */
+static void check_templates(struct doctor *d)
+{
+    int r = template_failures(d->options->store, d->node->serial, say_failure, d);
+
+    if (r == 0) doctor_say(d, DOCTOR_OK, NULL, "the node's own files are written");
+    else if (r < 0) doctor_say(d, DOCTOR_UNKNOWN, NULL, "%s", log_reason(r));
+}
+
 /* ---- the table ---- */
 
 struct step {
@@ -96,10 +115,11 @@ static const struct step machine_steps[] = {
 
 /* Of each node. */
 static const struct step node_steps[] = {
-    {"image", check_image, false},           {"boot files", doctor_boot_files, true},
-    {"cmdline.txt", doctor_cmdline, true},   {"fstab", doctor_fstab, true},
-    {"interfaces", doctor_interfaces, true}, {"tftpboot", doctor_link, true},
-    {"tftp", doctor_tftp, true},             {"nfs", doctor_nfs_root, true},
+    {"image", check_image, false},           {"templates", check_templates, true},
+    {"boot files", doctor_boot_files, true},   {"cmdline.txt", doctor_cmdline, true},
+    {"fstab", doctor_fstab, true},           {"interfaces", doctor_interfaces, true},
+    {"tftpboot", doctor_link, true},         {"tftp", doctor_tftp, true},
+    {"nfs", doctor_nfs_root, true},
 };
 
 static void run_steps(struct doctor *d, const struct step *steps, size_t count)
