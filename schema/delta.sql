@@ -4,7 +4,7 @@
 -- image (i > 1) is view.image_base + i, everything else was taken from view.next_ino. A number is never used twice.
 
 PRAGMA application_id = 0x636f7064; -- "copd"
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 
 CREATE TABLE view (
     id          INTEGER PRIMARY KEY CHECK (id = 1), -- the one row
@@ -14,6 +14,13 @@ CREATE TABLE view (
     shift       INTEGER NOT NULL, -- added to every number but the root's before it leaves the daemon; a reset raises it, so that old handles die
     next_ino    INTEGER NOT NULL  -- numbers from here on were never given out, to inodes or objects; raised in steps, and durably, ahead of use
 ) STRICT;
+
+-- How far this file is, for a daemon that takes over from one that died: see src/replay.h.
+CREATE TABLE progress (
+    id    INTEGER PRIMARY KEY CHECK (id = 1), -- the one row
+    batch INTEGER NOT NULL -- number of the last committed transaction that noted its operations
+) STRICT;
+INSERT INTO progress(id, batch) VALUES (1, 0);
 
 CREATE TABLE inode (
     ino       INTEGER PRIMARY KEY, -- its number in this node

@@ -14,6 +14,7 @@
 #include "daemon.h"
 #include "io.h"
 #include "log.h"
+#include "supervisor.h"
 
 #define ASYNC_SECONDS 5
 #define ASYNC_LONGEST 3600
@@ -138,8 +139,16 @@ static bool is_inside(const char *path, const char *directory)
     return strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == '\0');
 }
 
+static const char *served_fault(struct store *store)
+{
+    struct store_daemon daemon;
+    if (store_running(store, &daemon) == 1 && daemon.pid > 0 && daemon.supervisor > 0 && !supervisor_lives(&daemon))
+        return "is a coppice mount whose supervisor has died; 'coppice umount' and 'coppice mount' give it a new one";
+    return "is a coppice mount already";
+}
+
 /* NULL when a daemon may mount there, else the reason why not. */
-static const char *mountpoint_fault(const struct store *store, const char *mountpoint, int error)
+static const char *mountpoint_fault(struct store *store, const char *mountpoint, int error)
 {
     struct mount mount;
     struct stat status;
@@ -147,7 +156,7 @@ static const char *mountpoint_fault(const struct store *store, const char *mount
         if (strcmp(mount.type, "fuse.coppice") != 0) return "is a mount point already";
         return stat(mountpoint, &status) < 0 && errno == ENOTCONN
                    ? "is the mount of a coppice that has died; 'coppice umount' clears it"
-                   : "is a coppice mount already";
+                   : served_fault(store);
     }
     if (!mountpoint) return log_reason(error);
     if (stat(mountpoint, &status) < 0) return log_reason(errno);
@@ -175,20 +184,47 @@ static int check_mount(const char *path, const char *operand, char **ret_store, 
     return CMD_DONE;
 }
 
+static int replace(const struct cmd *cmd)
+{
+    _cleanup_free_ char *mountpoint = resolve(cmd->operands[0]);
+    _cleanup_store_ struct store *store = NULL;
+    if (!mountpoint) {
+        log_error("%s: %s", cmd->operands[0], log_reason(errno));
+        return CMD_FAILED;
+    }
+    if (store_open(&store, cmd->store) < 0) return CMD_FAILED;
+    return supervisor_replace(store, mountpoint) < 0 ? CMD_FAILED : CMD_DONE;
+}
+
+/* The mount may be there already, and nobody but this process to answer who looks at it. */
+static int serve_for_supervisor(const struct cmd *cmd, struct daemon_options *daemon)
+{
+    daemon->store = cmd->store;
+    daemon->mountpoint = cmd->operands[0];
+    return daemon_serve(daemon) < 0 ? CMD_FAILED : CMD_DONE;
+}
+
 int cmd_mount(struct cmd *cmd)
 {
     struct daemon_options daemon = {.sync = true};
+    bool is_replacing = false;
     const struct cmd_option options[] = {{.name = "", .letter = 'f', .flag = &daemon.foreground},
+                                         {.name = "", .letter = 'd', .flag = &daemon.alone},
                                          {.name = "", .letter = 'o', .value = &daemon.text},
+                                         {.name = "replace", .flag = &is_replacing},
                                          {0}};
     if (!cmd_parse(cmd, options)) return cmd->status;
     if (daemon.text && read_options(cmd, daemon.text, &daemon) != CMD_DONE) return CMD_USAGE;
+    if (is_replacing && (daemon.foreground || daemon.alone || daemon.text))
+        return cmd_usage_error(cmd, "--replace: takes no other option; the mount keeps those it has");
+    if (is_replacing) return replace(cmd);
+    if (daemon_is_passed_a_mount()) return serve_for_supervisor(cmd, &daemon);
 
     _cleanup_free_ char *store = NULL, *mountpoint = NULL;
     if (check_mount(cmd->store, cmd->operands[0], &store, &mountpoint) != CMD_DONE) return CMD_FAILED;
     daemon.store = store;
     daemon.mountpoint = mountpoint;
-    return daemon_run(&daemon) < 0 ? CMD_FAILED : CMD_DONE;
+    return (daemon.alone ? daemon_serve : supervisor_run)(&daemon) < 0 ? CMD_FAILED : CMD_DONE;
 }
 
 static bool link_leads_into(const char *link, const char *mountpoint)

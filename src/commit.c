@@ -47,6 +47,8 @@ struct commit {
     bool shorten;                 /* the WAL's file, or the database's, is longer than it need be */
     commit_settle_fn settle;
     void *settle_data;
+    commit_record_fn record;
+    bool sealed;                  /* the open batch, whose number is committed with it */
     int64_t since;                /* when the oldest batch that is not durable began */
 
     pthread_mutex_t state_lock; /* guards the fields below and the batches' references; taken last */
@@ -183,6 +185,7 @@ static void batch_close(struct commit *c, int error)
     struct commit_batch *batch = c->batch;
 
     c->batch = NULL;
+    c->sealed = false;
     pthread_mutex_lock(&c->state_lock);
     batch->error = error;
     pthread_mutex_unlock(&c->state_lock);
@@ -194,6 +197,12 @@ static void batch_fail(struct commit *c, int error)
     db_run(c->rollback); /* fails where SQLite has rolled back by itself, which is as good */
     c->dropped.count = 0;
     batch_close(c, error);
+}
+
+void commit_number(struct commit *c, uint64_t batch, commit_record_fn record)
+{
+    c->sequence = c->durable = batch;
+    c->record = record;
 }
 
 void commit_free(struct commit *c)
@@ -263,6 +272,16 @@ int commit_end(struct commit *c, int error, struct commit_batch **ret_batch)
     return r;
 }
 
+uint64_t commit_sequence(const struct commit *c)
+{
+    return c->batch->sequence;
+}
+
+void commit_seal(struct commit *c)
+{
+    c->sealed = c->record != NULL;
+}
+
 int commit_needs_object(struct commit *c, uint64_t object)
 {
     c->unsettled = true;
@@ -294,6 +313,7 @@ static int write_batch(struct commit *c)
 {
     int r = object_list_reserve(&c->doomed, c->dropped.count);
 
+    if (r == 0 && c->sealed) r = c->record(c->settle_data, c->batch->sequence);
     if (r == 0) r = db_run(c->commit);
     if (r == -EFBIG || r == -EDQUOT) r = -ENOSPC; /* a limit on the daemon's files is a full disk to whoever waits */
     if (r < 0) {

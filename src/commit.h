@@ -24,6 +24,12 @@ typedef int (*commit_settle_fn)(void *data);
 int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const char *name, commit_settle_fn settle,
                void *settle_data);
 
+/* Called with the lock held, at the end of a batch that was sealed: writes its number into it. */
+typedef int (*commit_record_fn)(void *data, uint64_t batch);
+
+/* Batches are numbered from `batch` + 1, and sealed ones recorded, by a function that gets settle_data. To be called once, first. */
+void commit_number(struct commit *commit, uint64_t batch, commit_record_fn record);
+
 /* Makes everything durable, then frees. */
 void commit_free(struct commit *commit);
 
@@ -39,6 +45,10 @@ int commit_begin(struct commit *commit);
 /* Ends it: keeps what it did when `error` is 0, else undoes it; gives up the lock. Returns `error`, or what went wrong now;
  * *ret_batch is set when the result is 0. */
 int commit_end(struct commit *commit, int error, struct commit_batch **ret_batch);
+
+/* Between begin and end: the number of the batch that the operation is part of; it is to be recorded when the batch is committed. */
+uint64_t commit_sequence(const struct commit *commit);
+void commit_seal(struct commit *commit);
 
 /* Between begin and end: rows of the operation speak of new bytes in this object, or of an object whose name is new. They
  * may be written before those are on the disk, and are settled after. The third: nothing speaks of the object any more. */

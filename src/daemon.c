@@ -2,22 +2,25 @@
 
 #include <errno.h>
 #include <fuse_lowlevel.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "apply.h"
 #include "fuse_ops.h"
+#include "handover.h"
 #include "io.h"
 #include "keeper.h"
 #include "log.h"
 #include "store.h"
 #include "watch.h"
 
-#define READY_VARIABLE "COPPICE_READY_FD"
+#define DESCRIPTORS_VARIABLE "COPPICE_DESCRIPTORS"
 #define SYNC_AGE 5          /* seconds until what needs no commit of its own is committed all the same */
 #define READ_AHEAD_KB "1024"
 #define MAX_THREADS 256 /* as many requests may wait for one slow disk, and the next still be served */
@@ -25,84 +28,67 @@
 
 struct daemon {
     const struct daemon_options *options;
+    struct daemon_descriptors descriptors;
     struct store *store;
+    struct handover *handover;
     struct tree *tree;
-    struct fuse_session *session;
-    int ready_fd; /* of the process that waits for the mount; -1: none */
+    struct fuse_session *session; /* owns the device */
+    struct fuse_ops ops;
+    int device;
     struct keeper *keeper;
     struct watch *watch;
     struct apply *apply; /* NULL: without */
 };
 
-/* ---- starting it in the background ---- */
+/* ---- what the supervisor passes on ---- */
 
-static void run_child(const struct daemon_options *o, int ready_fd)
+void daemon_pass(const struct daemon_descriptors *passed)
 {
-    char variable[16];
-    const char *argv[] = {"coppice", "--store", o->store, "mount", "-f", "-o", o->text ? o->text : "", o->mountpoint, NULL};
+    const int fds[] = {passed->ready, passed->claim, passed->device, passed->handover};
+    char text[80];
 
-    if (!o->text) {
-        argv[5] = o->mountpoint;
-        argv[6] = NULL;
-    }
-    snprintf(variable, sizeof(variable), "%d", ready_fd);
-    setenv(READY_VARIABLE, variable, 1);
-    setsid();
-    execv("/proc/self/exe", (char *const *)argv);
-    log_error("%s: the daemon could not be started: %s", o->mountpoint, log_reason(errno));
-    _exit(1);
+    for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++) fcntl(fds[i], F_SETFD, 0);
+    snprintf(text, sizeof(text), "%d,%d,%d,%d,%d,%d", fds[0], fds[1], fds[2], fds[3], passed->in_background, passed->is_next);
+    setenv(DESCRIPTORS_VARIABLE, text, 1);
 }
 
-static int start_child(const struct daemon_options *o)
+bool daemon_is_passed_a_mount(void)
 {
-    _cleanup_close_ int reader = -1;
-    int pipe_fds[2], status = 0;
-    ssize_t n;
-    char byte;
-    pid_t pid;
-
-    if (pipe(pipe_fds) < 0) return -errno;
-    reader = pipe_fds[0];
-    pid = fork();
-    if (pid == 0) {
-        close(reader);
-        run_child(o, pipe_fds[1]);
-    }
-    close(pipe_fds[1]);
-    if (pid < 0) return -errno;
-    do n = read(reader, &byte, 1);
-    while (n < 0 && errno == EINTR);
-    if (n == 1) return 0;
-    /* It has said why, unless it was killed. */
-    waitpid(pid, &status, 0);
-    if (WIFSIGNALED(status)) log_error("%s: the daemon was killed by signal %d", o->mountpoint, WTERMSIG(status));
-    return -ECHILD;
+    return getenv(DESCRIPTORS_VARIABLE) != NULL;
 }
 
-static int take_ready_fd(void)
+static void take_descriptors(struct daemon_descriptors *d)
 {
-    const char *text = getenv(READY_VARIABLE);
-    int fd = text ? atoi(text) : -1;
+    const char *text = getenv(DESCRIPTORS_VARIABLE);
+    int in_background = 0, is_next = 0;
 
-    if (fd >= 0) fcntl(fd, F_SETFD, FD_CLOEXEC);
-    unsetenv(READY_VARIABLE);
-    return fd;
+    *d = (struct daemon_descriptors){-1, -1, -1, -1, false, false};
+    if (text)
+        sscanf(text, "%d,%d,%d,%d,%d,%d", &d->ready, &d->claim, &d->device, &d->handover, &in_background, &is_next);
+    d->in_background = in_background;
+    d->is_next = is_next;
+    const int fds[] = {d->ready, d->claim, d->device, d->handover};
+    for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
+        if (fds[i] >= 0) fcntl(fds[i], F_SETFD, FD_CLOEXEC);
+    unsetenv(DESCRIPTORS_VARIABLE);
 }
 
-/* Lets go of the terminal and of whoever waits. */
-static void tell_ready(void *data)
+void daemon_detach(void)
 {
-    struct daemon *d = data;
-    int null;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-    if (d->ready_fd < 0) return;
     log_to_syslog();
-    null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; null >= 0 && fd < 3; fd++) dup2(null, fd);
     if (null > 2) close(null);
-    if (write(d->ready_fd, "", 1) < 0) log_warning("%s: nobody waited for the mount", d->options->mountpoint);
-    close(d->ready_fd);
-    d->ready_fd = -1;
+}
+
+/* Lets go of the terminal, and tells whoever waits. */
+static void tell_ready(struct daemon *d)
+{
+    if (d->descriptors.in_background) daemon_detach();
+    if (d->descriptors.ready < 0) return;
+    if (write(d->descriptors.ready, "", 1) < 0) log_warning("%s: nobody waited for the mount", d->options->mountpoint);
+    close(io_take_fd(d->descriptors.ready));
 }
 
 /* ---- serving ---- */
@@ -143,85 +129,138 @@ static int serve(struct daemon *d)
     return r;
 }
 
-static int mount_and_serve(struct daemon *d)
+/* The mount's source is the store, which tells whoever unmounts it whom to wait for. */
+static int mount_device(const struct daemon *d, int device)
+{
+    const char *mountpoint = d->options->mountpoint;
+    char options[128];
+    struct stat st;
+    int r;
+
+    if (stat(mountpoint, &st) < 0) return -errno;
+    snprintf(options, sizeof(options), "fd=%d,rootmode=%o,user_id=%u,group_id=%u,default_permissions,allow_other", device,
+             st.st_mode & S_IFMT, geteuid(), getegid());
+    r = mount(d->store->path, mountpoint, "fuse.coppice", 0, options) < 0 ? -errno : 0;
+    if (r < 0) log_error("%s: cannot be mounted: %s", mountpoint, log_reason(r));
+    return r;
+}
+
+static int announce(struct daemon *d)
+{
+    struct store_daemon text = {.pid = getpid()};
+
+    if (d->descriptors.ready >= 0) text.supervisor = getppid();
+    snprintf(text.mountpoint, sizeof(text.mountpoint), "%s", d->options->mountpoint);
+    snprintf(text.options, sizeof(text.options), "%s", d->options->text ? d->options->text : "sync");
+    return store_announce(d->descriptors.claim, &text);
+}
+
+/* The descriptor is the session's from here on. */
+static int make_session(struct daemon *d)
+{
+    char *argv[] = {"coppice", NULL};
+    struct fuse_args args = FUSE_ARGS_INIT(1, argv);
+
+    d->ops = (struct fuse_ops){.tree = d->tree, .store_fd = d->store->fd, .channel.handover = d->handover};
+    d->session = fuse_session_new(&args, &fuse_ops_table, sizeof(fuse_ops_table), &d->ops);
+    fuse_opt_free_args(&args);
+    if (!d->session) return -EIO;
+    d->ops.session = d->session;
+    d->device = io_take_fd(d->descriptors.device);
+    return channel_attach(d->session, d->device);
+}
+
+static int start(struct daemon *d)
+{
+    int r = 0;
+
+    if (!d->handover->page->init_size) r = mount_device(d, d->device);
+    if (r == 0) r = channel_start(&d->ops.channel, d->session, d->device);
+    if (r == 0) r = announce(d);
+    if (r == 0) tell_ready(d);
+    return r;
+}
+
+static volatile sig_atomic_t is_handing_over;
+
+/* To the process: this thread may be one that libfuse lets no SIGTERM reach. */
+static void hand_over(int number)
+{
+    (void)number;
+    is_handing_over = 1;
+    kill(getpid(), SIGTERM);
+}
+
+/* The watch may be waiting for an answer that only the end of the connection gives. */
+static void end_connection(const struct daemon *d)
+{
+    struct pollfd device = {.fd = d->device};
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (poll(&device, 1, 0) == 0) umount2(d->options->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW); /* else it was unmounted */
+    if (null >= 0) dup2(null, d->device);
+    if (null >= 0) close(null);
+}
+
+static int start_and_serve(struct daemon *d)
 {
     int r;
 
+    signal(DAEMON_HANDOVER_SIGNAL, hand_over);
     if (fuse_set_signal_handlers(d->session) < 0) return -EIO;
-    r = fuse_session_mount(d->session, d->options->mountpoint) < 0 ? -EIO : 0;
-    if (r < 0) log_error("%s: cannot be mounted", d->options->mountpoint);
-    if (r == 0) {
-        r = serve(d);
-        /* In this order: the watch may be waiting for an answer that only the end of the connection gives. */
-        fuse_session_unmount(d->session);
-        watch_stop(d->watch);
-        keeper_stop(d->keeper);
-        apply_stop(d->apply);
-    }
+    r = start(d);
+    if (r == 0) r = serve(d);
+    if (!is_handing_over) end_connection(d);
+    watch_stop(d->watch);
+    keeper_stop(d->keeper);
+    apply_stop(d->apply);
     fuse_remove_signal_handlers(d->session);
     return r;
 }
 
-/* The mount's source is the store, which tells whoever unmounts it whom to wait for. A comma would end the option. */
-static char *session_options(const char *store)
+/* Without a supervisor, all that one would pass on. */
+static int take_all(struct daemon *d)
 {
-    char *text = io_format("allow_other,default_permissions,suid,dev,subtype=coppice,fsname=%s", store);
+    struct daemon_descriptors *fds = &d->descriptors;
+    bool is_alone = fds->claim < 0;
+    int r = is_alone ? store_claim(d->store, &fds->claim) : 0;
 
-    for (const char *c = store; text && *c; c++) {
-        if (*c != ',' && *c != '\\') continue;
-        free(text);
-        return io_format("allow_other,default_permissions,suid,dev,subtype=coppice,fsname=coppice");
+    if (is_alone && r == 0) fds->device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    if (r == 0 && fds->device < 0) r = -errno;
+    if (r < 0) {
+        if (fds->claim >= 0) log_error("/dev/fuse: %s", log_reason(r));
+        return r;
     }
-    return text;
-}
-
-static int make_session(struct daemon *d, struct fuse_ops *ops)
-{
-    _cleanup_free_ char *options = session_options(d->store->path);
-    char *argv[] = {"coppice", "-o", options, NULL};
-    struct fuse_args args = FUSE_ARGS_INIT(3, argv);
-
-    if (!options) return -ENOMEM;
-    *ops = (struct fuse_ops){.tree = d->tree, .store_fd = d->store->fd, .ready = tell_ready, .ready_data = d};
-    d->session = fuse_session_new(&args, &fuse_ops_table, sizeof(fuse_ops_table), ops);
-    fuse_opt_free_args(&args);
-    return d->session ? 0 : -EIO;
-}
-
-static int announce(struct daemon *d, int claim)
-{
-    struct store_daemon text = {.pid = getpid()};
-
-    snprintf(text.mountpoint, sizeof(text.mountpoint), "%s", d->options->mountpoint);
-    snprintf(text.options, sizeof(text.options), "%s", d->options->text ? d->options->text : "sync");
-    return store_announce(claim, &text);
+    r = handover_open(&d->handover, io_take_fd(fds->handover));
+    if (r < 0) log_error("%s: cannot be taken over: %s", d->options->mountpoint, log_reason(r));
+    else handover_begin(d->handover);
+    return r;
 }
 
 static int run(struct daemon *d)
 {
-    _cleanup_close_ int claim = -1;
-    struct fuse_ops ops;
     int r = store_open(&d->store, d->options->store);
 
-    if (r == 0) r = store_claim(d->store, &claim);
-    if (r == 0) r = announce(d, claim);
-    if (r == 0) r = tree_open(&d->tree, d->store, d->options->sync);
-    if (r == 0) r = make_session(d, &ops);
-    if (r == 0) r = mount_and_serve(d);
-    if (d->session) fuse_session_destroy(d->session);
+    if (r == 0) r = take_all(d);
+    if (r == 0) r = tree_open(&d->tree, d->store, d->handover, d->options->sync);
+    if (r == 0) r = make_session(d);
+    if (r == 0) r = start_and_serve(d);
     tree_close(d->tree);
+    if (d->session) fuse_session_destroy(d->session);
+    handover_close(d->handover);
     store_close(d->store);
     return r;
 }
 
-int daemon_run(const struct daemon_options *options)
+int daemon_serve(const struct daemon_options *options)
 {
-    struct daemon d = {.options = options, .ready_fd = -1};
+    struct daemon d = {.options = options};
 
-    if (!options->foreground) return start_child(options);
-    d.ready_fd = take_ready_fd();
+    take_descriptors(&d.descriptors);
+    prctl(PR_SET_NAME, "coppice"); /* it was run by descriptor, and would be called by its number */
     umask(0);
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is the caller's error, not the daemon's end */
-    if (d.ready_fd >= 0 && chdir("/") < 0) return -errno;
+    if (d.descriptors.in_background && d.descriptors.is_next) log_to_syslog(); /* there is no terminal any more */
+    if (d.descriptors.in_background && chdir("/") < 0) return -errno;
     return run(&d);
 }

@@ -31,7 +31,7 @@ enum statement {
     NEXT_CHUNK, ADD_CHUNK, REMOVE_CHUNK, REMOVE_CHUNKS,
     NEXT_UNDO, ADD_UNDO, REMOVE_UNDO, REMOVE_UNDOS, ANY_UNDO, SETTLE_UNDO, ADD_FRESH, NEXT_FRESH, REMOVE_FRESH, SETTLE_FRESH,
     GET_XATTR, SET_XATTR, REMOVE_XATTR, REMOVE_XATTRS, LIST_XATTRS,
-    RESERVE, SPACE, STATEMENTS
+    RESERVE, RECORD, SPACE, STATEMENTS
 };
 
 #define NEXT(table)                                                                                     \
@@ -84,6 +84,7 @@ static const char *const sql[STATEMENTS] = {
     [REMOVE_XATTRS] = "DELETE FROM xattr WHERE ino = :ino",
     [LIST_XATTRS] = "SELECT name, value FROM xattr WHERE ino = :ino ORDER BY name",
     [SPACE] = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count",
+    [RECORD] = "UPDATE progress SET batch = :batch",
     [RESERVE] = "UPDATE view SET next_ino = max(next_ino, :next)",
 };
 
@@ -94,7 +95,7 @@ struct delta {
     char *path, *image;
     int objects_fd;
     uint32_t image_count;
-    uint64_t image_base, shift;
+    uint64_t image_base, shift, batch;
     _Atomic uint64_t next_ino, reserved; /* reserved: what view.next_ino says. Changed under the lock, read without */
     db_stmt *statements[STATEMENTS]; /* prepared when first used */
 };
@@ -119,7 +120,7 @@ static int use_for(struct delta *d, enum statement which, db_stmt **ret, uint64_
 static int read_view(struct delta *d)
 {
     _cleanup_stmt_ db_stmt *s = NULL;
-    int r = db_prepare(d->db, &s, "SELECT image, image_count, image_base, shift, next_ino FROM view");
+    int r = db_prepare(d->db, &s, "SELECT image, image_count, image_base, shift, next_ino, batch FROM view, progress");
 
     if (r == 0) r = db_step(s);
     if (r <= 0) return r < 0 ? r : -EIO;
@@ -129,6 +130,7 @@ static int read_view(struct delta *d)
     d->shift = db_int(s, 3);
     d->reserved = db_int(s, 4);
     d->next_ino = d->reserved;
+    d->batch = db_int(s, 5);
     if (!d->image) return -ENOMEM;
     if (d->image_base < DELTA_FIRST || d->image_base + d->image_count >= d->reserved ||
         d->shift + d->reserved > IDENTITY_INO_MAX / 2)
@@ -137,6 +139,7 @@ static int read_view(struct delta *d)
 }
 
 static int settle(void *data);
+static int record(void *data, uint64_t batch);
 
 static int open_existing(struct delta *d, int nodes_fd, const char *serial)
 {
@@ -150,6 +153,7 @@ static int open_existing(struct delta *d, int nodes_fd, const char *serial)
     if (r == 0) r = delta_upgrade(d->db);
     if (r == 0) r = read_view(d);
     if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, serial, settle, d);
+    if (r == 0) commit_number(d->commit, d->batch, record);
     return r;
 }
 
@@ -199,6 +203,7 @@ const char *delta_image(const struct delta *d) { return d->image; }
 uint32_t delta_image_count(const struct delta *d) { return d->image_count; }
 uint64_t delta_image_base(const struct delta *d) { return d->image_base; }
 uint64_t delta_shift(const struct delta *d) { return d->shift; }
+uint64_t delta_batch(const struct delta *d) { return d->batch; }
 
 static int write_reservation(struct delta *d, uint64_t next)
 {
@@ -716,6 +721,17 @@ static int settle(void *data)
     if (r == 0) r = db_run(s);
     if (r == 0) r = use(d, SETTLE_FRESH, &s);
     return r < 0 ? r : db_run(s);
+}
+
+/* See commit_number(). */
+static int record(void *data, uint64_t batch)
+{
+    db_stmt *s;
+    int r = use(data, RECORD, &s);
+
+    if (r < 0) return r;
+    db_bind_int(s, ":batch", batch);
+    return db_run(s);
 }
 
 static int use_xattr(struct delta *d, enum statement which, db_stmt **ret, uint64_t ino, const char *name)

@@ -62,6 +62,9 @@ uint32_t delta_image_count(const struct delta *delta);
 uint64_t delta_image_base(const struct delta *delta);
 uint64_t delta_shift(const struct delta *delta);
 
+/* The last batch that had been committed with its number when the delta was opened: see commit_number(). */
+uint64_t delta_batch(const struct delta *delta);
+
 /* Makes sure that there are numbers for one operation more; to be called before commit_begin(). */
 int delta_reserve(struct delta *delta);
 /* Bytes of delta.db, and those among them that deleted rows have left: they are filled again. Takes the lock. */

@@ -11,6 +11,9 @@ static const char *const steps[] = {
           "CREATE INDEX grown ON inode(ino) WHERE grown = 1;"
           "UPDATE inode SET grown = 1 WHERE object > 0;"
           "PRAGMA user_version = 2",
+    [2] = "CREATE TABLE progress(id INTEGER PRIMARY KEY CHECK (id = 1), batch INTEGER NOT NULL) STRICT;"
+          "INSERT INTO progress(id, batch) VALUES (1, 0);"
+          "PRAGMA user_version = 3",
 };
 
 static int read_version(struct db *db, int *ret_version)

@@ -14,6 +14,7 @@
 #include "io.h"
 #include "log.h"
 #include "names.h"
+#include "replay.h"
 #include "xattr.h"
 
 /* The daemon is the only one who writes: what the kernel knows stays true until the daemon says otherwise. */
@@ -180,16 +181,22 @@ static int to_change(int to_set)
     return set;
 }
 
+static int change_attributes(const struct tree_file *file, const struct stat *st, int to_set)
+{
+    struct inode_change change = {.stat = st, .set = to_change(to_set)};
+
+    if (channel_kills_ids()) change.set |= INODE_KILL_IDS;
+    if (!(to_set & FUSE_SET_ATTR_SIZE)) return inode_change(file->view, file->ino, &change);
+    return content_truncate(file->view, file->ino, st->st_size, change.set ? &change : NULL);
+}
+
 static void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
     _cleanup_file_ struct tree_file file = {0};
-    struct inode_change change = {.stat = st, .set = to_change(to_set)};
     int r = get_in_view(req, nodeid, &file);
 
     (void)fi;
-    if (r == 0 && to_set & FUSE_SET_ATTR_SIZE)
-        r = content_truncate(file.view, file.ino, st->st_size, change.set ? &change : NULL);
-    else if (r == 0) r = inode_change(file.view, file.ino, &change);
+    if (r == 0 && !replay_begin(&(uint64_t){0})) r = change_attributes(&file, st, to_set);
     if (r < 0) reply(req, r);
     else reply_attr(req, &file);
 }
@@ -213,7 +220,7 @@ static int make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
     uint64_t ino;
     int r = get_in_view(req, parent, dir);
 
-    if (r == 0) r = names_make(dir->view, &who, dir->ino, name, mode, rdev, &ino);
+    if (r == 0 && !replay_begin(&ino)) r = names_make(dir->view, &who, dir->ino, name, mode, rdev, &ino);
     if (r == 0) *ret = in_same_view(dir, ino);
     return r;
 }
@@ -286,7 +293,7 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
     uint64_t ino;
     int r = get_in_view(req, parent, &dir);
 
-    if (r == 0) r = names_symlink(dir.view, &who, dir.ino, name, target, &ino);
+    if (r == 0 && !replay_begin(&ino)) r = names_symlink(dir.view, &who, dir.ino, name, target, &ino);
     if (r < 0) {
         reply(req, r);
         return;
@@ -301,7 +308,8 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
     _cleanup_file_ struct tree_file dir = {0};
     int r = get_in_view(req, parent, &dir);
 
-    reply(req, r < 0 ? r : remove(dir.view, dir.ino, name));
+    if (r == 0 && !replay_begin(&(uint64_t){0})) r = remove(dir.view, dir.ino, name);
+    reply(req, r);
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -330,7 +338,9 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
     struct names_caller who = caller(req);
     int r = get_both(req, parent, new_parent, &from, &to);
 
-    reply(req, r < 0 ? r : names_rename(from.view, &who, from.ino, name, to.ino, new_name, flags));
+    if (r == 0 && !replay_begin(&(uint64_t){0}))
+        r = names_rename(from.view, &who, from.ino, name, to.ino, new_name, flags);
+    reply(req, r);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t new_parent, const char *new_name)
@@ -338,7 +348,7 @@ static void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t new_parent, co
     _cleanup_file_ struct tree_file file = {0}, dir = {0};
     int r = get_both(req, nodeid, new_parent, &file, &dir);
 
-    if (r == 0) r = names_link(file.view, file.ino, dir.ino, new_name);
+    if (r == 0 && !replay_begin(&(uint64_t){0})) r = names_link(file.view, file.ino, dir.ino, new_name);
     if (r < 0) reply(req, r);
     else reply_entry(req, &file);
 }
@@ -377,6 +387,29 @@ static void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset
     else fuse_reply_buf(req, buffer, n);
 }
 
+/* The kernel looks at set-id bits in what it has cached, which a WRITE does not refresh. */
+static int clear_ids(fuse_req_t req, fuse_ino_t nodeid, const struct tree_file *file)
+{
+    int r = inode_clear_ids(file->view, file->ino);
+
+    if (r > 0) fuse_lowlevel_notify_inval_inode(ops(req)->session, nodeid, -1, 0);
+    return r < 0 ? r : 0;
+}
+
+/* These requests have no flag that says so. */
+static int clear_ids_of_others(fuse_req_t req, fuse_ino_t nodeid, const struct tree_file *file)
+{
+    return fuse_req_ctx(req)->uid == 0 ? 0 : clear_ids(req, nodeid, file);
+}
+
+static int write_once(const struct tree_file *file, const char *buffer, size_t size, off_t offset)
+{
+    int r = content_write(file->view, file->ino, buffer, size, offset);
+
+    if (r == 0) replay_done();
+    return r;
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t nodeid, const char *buffer, size_t size, off_t offset,
                      struct fuse_file_info *fi)
 {
@@ -384,7 +417,8 @@ static void op_write(fuse_req_t req, fuse_ino_t nodeid, const char *buffer, size
     int r = get_in_view(req, nodeid, &file);
 
     (void)fi;
-    if (r == 0) r = content_write(file.view, file.ino, buffer, size, offset);
+    if (r == 0 && channel_kills_ids()) r = clear_ids(req, nodeid, &file);
+    if (r == 0 && !replay_begin(&(uint64_t){0})) r = write_once(&file, buffer, size, offset);
     if (r < 0) reply(req, r);
     else fuse_reply_write(req, size);
 }
@@ -405,7 +439,9 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offs
     int r = get_in_view(req, nodeid, &file);
 
     (void)fi;
-    reply(req, r < 0 ? r : content_allocate(file.view, file.ino, mode, offset, length));
+    if (r == 0) r = clear_ids_of_others(req, nodeid, &file);
+    if (r == 0) r = content_allocate(file.view, file.ino, mode, offset, length);
+    reply(req, r);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struct fuse_file_info *fi)
@@ -450,6 +486,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t from_nodeid, off_t fro
     if (n == 0 && !buffer) n = -ENOMEM;
     /* A reply holds 32 bits; the caller asks again for the rest. */
     if (length > 1u << 30) length = 1u << 30;
+    if (n == 0) n = clear_ids_of_others(req, to_nodeid, &to);
     if (n == 0) n = copy_range(&from, from_offset, &to, to_offset, length, buffer);
     if (n < 0) reply(req, n);
     else fuse_reply_write(req, n);
@@ -608,7 +645,9 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, con
     _cleanup_file_ struct tree_file file = {0};
     int r = get_in_view(req, nodeid, &file);
 
-    reply(req, r < 0 ? r : xattr_set(file.view, file.ino, name, value, size, flags));
+    if (channel_kills_ids()) flags |= XATTR_KILL_SGID;
+    if (r == 0 && !replay_begin(&(uint64_t){0})) r = xattr_set(file.view, file.ino, name, value, size, flags);
+    reply(req, r);
 }
 
 static void reply_xattr(fuse_req_t req, ssize_t n, const char *buffer, size_t size)
@@ -648,7 +687,8 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
     _cleanup_file_ struct tree_file file = {0};
     int r = get_in_view(req, nodeid, &file);
 
-    reply(req, r < 0 ? r : xattr_remove(file.view, file.ino, name));
+    if (r == 0 && !replay_begin(&(uint64_t){0})) r = xattr_remove(file.view, file.ino, name);
+    reply(req, r);
 }
 
 /* ---- the session ---- */
@@ -660,15 +700,13 @@ static void op_init(void *data, struct fuse_conn_info *conn)
                             FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS |
                             FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK |
                             FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT;
-    struct fuse_ops *o = data;
-
+    (void)data;
     conn->want = conn->capable & wanted;
     conn->max_write = MAX_TRANSFER;
     conn->max_readahead = MAX_TRANSFER;
     conn->max_background = 192; /* below the number of threads: read-ahead from a slow disk leaves some to others */
     conn->congestion_threshold = 144;
     conn->time_gran = 1;
-    if (o->ready) o->ready(o->ready_data);
 }
 
 static void forget_list(void *session, uint64_t dir)

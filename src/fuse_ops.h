@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+#include "channel.h"
 #include "tree.h"
 
 struct fuse_lowlevel_ops;
@@ -12,9 +13,8 @@ struct fuse_session;
 struct fuse_ops {
     struct tree *tree;
     int store_fd; /* whose file system statfs(2) shows */
-    /* Called when the kernel has agreed on the protocol: from then on requests are answered. */
-    void (*ready)(void *data);
-    void *ready_data;
+    struct fuse_session *session;
+    struct channel channel;
 };
 
 /* To be passed to fuse_session_new(). */

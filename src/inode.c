@@ -185,12 +185,19 @@ static void change_times(struct delta_inode *row, const struct stat *st, int set
     row->ctime = now;
 }
 
+static uint32_t without_ids(uint32_t mode)
+{
+    if (S_ISDIR(mode)) return mode;
+    return mode & ~(S_ISUID | (mode & S_IXGRP ? S_ISGID : 0));
+}
+
 int inode_apply(struct view *v, struct delta *d, struct inode *inode, const struct inode_change *change)
 {
     int set = change->set, r;
 
     if (set & INODE_UID) inode->row.uid = change->stat->st_uid;
     if (set & INODE_GID) inode->row.gid = change->stat->st_gid;
+    if (set & INODE_KILL_IDS) inode->row.mode = without_ids(inode->row.mode);
     change_times(&inode->row, change->stat, set, io_now());
     r = inode_put(v, d, inode);
     if (r < 0 || !(set & INODE_MODE)) return r;
@@ -208,6 +215,19 @@ int inode_change(struct view *v, uint64_t ino, const struct inode_change *change
     r = inode_get(v, d, ino, &inode);
     if (r == 0) r = inode_apply(v, d, &inode, change);
     return view_end(v, d, r, VIEW_METADATA);
+}
+
+int inode_clear_ids(struct view *v, uint64_t ino)
+{
+    static const struct inode_change change = {.set = INODE_KILL_IDS};
+    struct delta *d = view_lock(v);
+    struct inode inode;
+    int r = inode_get(v, d, ino, &inode);
+
+    view_unlock(d);
+    if (r < 0 || without_ids(inode.row.mode) == inode.row.mode) return r;
+    r = inode_change(v, ino, &change);
+    return r < 0 ? r : 1;
 }
 
 static int stored_target(struct delta *d, uint64_t ino, char *buffer, size_t size)

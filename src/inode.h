@@ -46,6 +46,7 @@ enum {
     INODE_ATIME_NOW = 1 << 4,
     INODE_MTIME = 1 << 5,
     INODE_MTIME_NOW = 1 << 6,
+    INODE_KILL_IDS = 1 << 7, /* as inode_clear_ids() */
 };
 
 /* What `set` names becomes what `stat` has. Sizes: content_truncate(). */
@@ -57,6 +58,10 @@ struct inode_change {
 int inode_change(struct view *view, uint64_t ino, const struct inode_change *change);
 /* The same within begin and end. */
 int inode_apply(struct view *view, struct delta *delta, struct inode *inode, const struct inode_change *change);
+
+/* What a write by one who may not do so takes from a file: the set-user-id bit, and the set-group-id bit if the group may execute
+ * it (without that it means something else). 1: there was something to take; 0: there was not. */
+int inode_clear_ids(struct view *view, uint64_t ino);
 
 /* The target of a symlink, NUL-terminated; its length, or -EINVAL for anything else. */
 int inode_readlink(struct view *view, uint64_t ino, char *buffer, size_t size);

@@ -214,15 +214,18 @@ static const struct command commands[] = {
     },
     {
         .name = "mount",
-        .usage = "[-f] [-o OPTS] MOUNTPOINT",
+        .usage = "[-f|-d] [-o OPTS] [--replace] MOUNTPOINT",
         .summary = "mount the nodes' roots",
         .help = "Mounts the store on the directory MOUNTPOINT and returns when it is usable.\n"
+                "A supervisor stays with it: when the daemon dies, the next one takes over.\n"
                 "  -f             stay in the foreground\n"
+                "  -d             one process in the foreground, without supervisor, for a debugger\n"
                 "  -o sync        changes are on the disk before they are answered, as NFS asks (the default)\n"
                 "  -o async       changes reach the disk every 5 seconds; for local work, not for NFS\n"
                 "  -o async=SECS  the same, every SECS seconds (1 to 3600)\n"
                 "  -o apply       keep the exports and dnsmasq's configuration as the catalog says\n"
-                "Options are joined by commas.\n",
+                "  --replace      let this program take over the mount from the one that serves it, after an upgrade\n"
+                "Options of -o are joined by commas.\n",
         .example = "mount /mnt/cluster",
         .run = cmd_mount,
     },

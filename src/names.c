@@ -7,6 +7,7 @@
 
 #include "acl.h"
 #include "dirent.h"
+#include "replay.h"
 
 #define NAME_LENGTH 255
 #define MAX_LINKS 65000 /* as ext4 */
@@ -140,7 +141,7 @@ int names_make(struct view *v, const struct names_caller *caller, uint64_t dir, 
     if (r == 0) r = view_begin(v, &d);
     if (r < 0) return r;
     r = make(v, d, caller, dir, name, mode, rdev, &p);
-    if (r == 0) *ret_ino = p.inode.row.ino;
+    if (r == 0) replay_result(*ret_ino = p.inode.row.ino);
     return view_end(v, d, r, VIEW_METADATA);
 }
 
@@ -200,7 +201,7 @@ int names_symlink(struct view *v, const struct names_caller *caller, uint64_t di
     if (r == 0) r = view_begin(v, &d);
     if (r < 0) return r;
     r = make_symlink(v, d, caller, dir, name, target, &p);
-    if (r == 0) *ret_ino = p.inode.row.ino;
+    if (r == 0) replay_result(*ret_ino = p.inode.row.ino);
     return view_end(v, d, r, VIEW_METADATA);
 }
 

@@ -279,7 +279,7 @@ void store_close(struct store *store)
     free(store);
 }
 
-/* STORE/daemon: the pid, the mountpoint, the options, a line each. Only a mountpoint may hold line ends of its own. */
+/* STORE/daemon: its and the supervisor's pid, the mountpoint, the options, a line each. Only a mountpoint may hold line ends of its own. */
 static void parse_daemon(char *text, struct store_daemon *ret_daemon)
 {
     char *mountpoint = strchr(text, '\n');
@@ -292,7 +292,7 @@ static void parse_daemon(char *text, struct store_daemon *ret_daemon)
     options = strrchr(text, '\n');
     if (!options || options == mountpoint) return;
     *options++ = '\0';
-    ret_daemon->pid = atoi(text);
+    sscanf(text, "%d %d", &ret_daemon->pid, &ret_daemon->supervisor);
     snprintf(ret_daemon->mountpoint, sizeof(ret_daemon->mountpoint), "%s", mountpoint + 1);
     snprintf(ret_daemon->options, sizeof(ret_daemon->options), "%s", options);
 }
@@ -347,7 +347,7 @@ int store_claim(struct store *store, int *ret_fd)
 
 int store_announce(int claim_fd, const struct store_daemon *daemon)
 {
-    _cleanup_free_ char *text = io_format("%d\n%s\n%s\n", (int)daemon->pid, daemon->mountpoint, daemon->options);
+    _cleanup_free_ char *text = io_format("%d %d\n%s\n%s\n", (int)daemon->pid, (int)daemon->supervisor, daemon->mountpoint, daemon->options);
     size_t length;
     int r;
 

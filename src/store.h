@@ -36,6 +36,7 @@ int store_lock_images(struct store *store);
 /* What a running daemon tells about itself in STORE/daemon, a file it holds locked (flock(2)) all its life. */
 struct store_daemon {
     pid_t pid;
+    pid_t supervisor; /* its parent, who starts the next one; 0: none */
     char mountpoint[4096];
     char options[256];
 };

@@ -14,6 +14,7 @@
 #include "inode.h"
 #include "io.h"
 #include "log.h"
+#include "references.h"
 #include "room.h"
 #include "store.h"
 #include "template.h"
@@ -444,9 +445,11 @@ void tree_forget(struct tree *t, uint64_t nodeid, uint64_t count)
     bool gone;
     struct tree_node *node = nodeid != 1 ? hold_any(t, id.node, &gone) : NULL; /* gone nodes too: they may come back */
     struct view *view = node ? atomic_load(&node->view) : NULL;
-    uint64_t ino = view && (id.ino == DELTA_ROOT || id.ino >= DELTA_FIRST) ? view_unwire(view, id.ino) : 0;
+    bool is_counted = nodeid != 1 && id.node && (id.ino == DELTA_ROOT || id.ino >= DELTA_FIRST);
+    uint64_t ino = view && is_counted ? view_unwire(view, id.ino) : 0;
 
     if (ino) view_forget(view, ino, count);
+    else if (is_counted) references_sub(t->shared.handover, id.node, id.ino, count);
     if (node) atomic_fetch_sub(&node->users, 1);
 }
 
@@ -620,7 +623,7 @@ static void end_view(struct tree_node *node)
     pthread_mutex_unlock(&node->open_lock);
 }
 
-int tree_open(struct tree **ret_tree, struct store *store, bool sync)
+int tree_open(struct tree **ret_tree, struct store *store, struct handover *handover, bool sync)
 {
     struct tree *t = calloc(1, sizeof(*t));
     uint8_t key[32];
@@ -640,6 +643,7 @@ int tree_open(struct tree **ret_tree, struct store *store, bool sync)
         .identity = &t->identity,
         .files = fdcache_new(io_raise_nofile() / 2),
         .room = &t->disk,
+        .handover = handover,
         .nodes_fd = t->nodes_fd,
         .nodes_path = t->nodes_path,
         .sync = sync,

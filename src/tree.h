@@ -15,6 +15,7 @@
 
 #include "view.h"
 
+struct handover;
 struct store;
 struct tree;
 struct tree_node;
@@ -29,8 +30,8 @@ struct tree_file {
     uint64_t ino;           /* in the view */
 };
 
-/* `sync`: see view_shared. The store is borrowed. */
-int tree_open(struct tree **ret_tree, struct store *store, bool sync);
+/* `sync`: see view_shared. The store and the handover are borrowed. */
+int tree_open(struct tree **ret_tree, struct store *store, struct handover *handover, bool sync);
 /* Makes everything durable. No request may be running. */
 void tree_close(struct tree *tree);
 

@@ -12,6 +12,8 @@
 #include "log.h"
 #include "object.h"
 #include "recovery.h"
+#include "references.h"
+#include "replay.h"
 #include "room.h"
 
 #define SHRINKS 8        /* in one round of the housekeeper's */
@@ -30,7 +32,8 @@ static int learn_ino(uint64_t ino, void *data)
     return view_image_ino(l->view, ino) ? inomap_add(l->map, ino, 1) : 0;
 }
 
-/* What the kernel of an earlier mount had open without a name is gone now. */
+/* What the kernel of an earlier mount had open without a name is gone now; what it had open under an earlier daemon of
+ * this mount is not. */
 static int sweep(struct view *v, struct delta *d)
 {
     uint64_t ino = 0;
@@ -74,6 +77,7 @@ static int attach(struct view *v, const struct delta_base *create)
         r = -EIO;
     }
     commit_limit_wal(delta_commit(d), room_for_wal(v->shared->room));
+    if (r == 0) replay_resolve(v->shared->handover, v->number, delta_batch(d));
     if (r == 0) r = recovery_run(d);
     if (r == 0) recovery_sweep(d);
     if (r == 0) r = learn(v, d);
@@ -130,7 +134,6 @@ void view_close(struct view *v)
     image_unref(v->image);
     inomap_clear(&v->changed_dirs);
     inomap_clear(&v->changed_inodes);
-    inomap_clear(&v->references);
     inomap_clear(&v->orphans);
     pthread_mutex_destroy(&v->create_lock);
     pthread_mutex_destroy(&v->references_lock);
@@ -205,13 +208,15 @@ int view_end(struct view *v, struct delta *d, int error, enum view_promise promi
 {
     struct commit *c = delta_commit(d);
     struct commit_batch *batch = NULL;
-    int r = commit_end(c, error, &batch);
+    int r;
 
-    if (r < 0) return r;
-    if (promise == VIEW_METADATA && v->shared->sync) return commit_wait(c, batch);
-    if (promise != VIEW_LAZY) return commit_flush(c, batch);
-    commit_release(c, batch);
-    return 0;
+    if (error == 0 && promise == VIEW_METADATA && replay_note(v->number, commit_sequence(c))) commit_seal(c);
+    r = commit_end(c, error, &batch);
+    if (r == 0 && promise == VIEW_METADATA && v->shared->sync) r = commit_wait(c, batch);
+    else if (r == 0 && promise != VIEW_LAZY) r = commit_flush(c, batch);
+    else if (r == 0) commit_release(c, batch);
+    if (r < 0) replay_failed();
+    return r;
 }
 
 void view_lock_contents(struct view *v, uint64_t ino, bool exclusive)
@@ -229,12 +234,7 @@ void view_unlock_contents(struct view *v, uint64_t ino)
 
 int view_refer(struct view *v, uint64_t ino)
 {
-    int r;
-
-    pthread_mutex_lock(&v->references_lock);
-    r = inomap_add(&v->references, ino, 1);
-    pthread_mutex_unlock(&v->references_lock);
-    return r;
+    return references_add(v->shared->handover, v->number, view_wire(v, ino).ino);
 }
 
 /* The row of an inode of the image stays, emptied, for its number must never mean the image's file again. */
@@ -266,7 +266,7 @@ int view_orphan(struct view *v, struct delta *d, uint64_t ino)
     int r = 0;
 
     pthread_mutex_lock(&v->references_lock);
-    known = inomap_get(&v->references, ino) > 0;
+    known = references_get(v->shared->handover, v->number, view_wire(v, ino).ino) > 0;
     if (known && !inomap_get(&v->orphans, ino)) r = inomap_add(&v->orphans, ino, 1);
     pthread_mutex_unlock(&v->references_lock);
     if (r < 0) return r;
@@ -280,7 +280,7 @@ void view_forget(struct view *v, uint64_t ino, uint64_t count)
     int r;
 
     pthread_mutex_lock(&v->references_lock);
-    over = inomap_sub(&v->references, ino, count) == 0 && inomap_get(&v->orphans, ino);
+    over = references_sub(v->shared->handover, v->number, view_wire(v, ino).ino, count) == 0 && inomap_get(&v->orphans, ino);
     if (over) inomap_sub(&v->orphans, ino, 1);
     pthread_mutex_unlock(&v->references_lock);
     if (!over) return;

@@ -18,6 +18,7 @@
 #include "inomap.h"
 
 struct fdcache;
+struct handover;
 struct room;
 
 #define VIEW_CONTENT_LOCKS 64
@@ -27,6 +28,7 @@ struct view_shared {
     const struct identity *identity;
     struct fdcache *files;
     struct room *room;
+    struct handover *handover; /* the kernel's references, and what an earlier daemon had executed */
     int nodes_fd;
     const char *nodes_path;
     bool sync; /* every metadata operation is durable before its reply */
@@ -46,8 +48,7 @@ struct view {
     struct inomap changed_dirs;   /* directories with rows in dirent */
     struct inomap changed_inodes; /* inodes of the image with rows in inode */
 
-    pthread_mutex_t references_lock; /* guards the two below */
-    struct inomap references;        /* look-ups that the kernel has not forgotten */
+    pthread_mutex_t references_lock; /* guards orphans, and makes one step of counting and looking there */
     struct inomap orphans;           /* inodes without a name that the kernel still refers to */
 
     int tidy_error; /* the last, so that it is told once; the housekeeper's own */

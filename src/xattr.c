@@ -95,6 +95,7 @@ static int set(struct view *v, struct delta *d, uint64_t ino, const char *name, 
         r = acl_to_mode(value, size, &inode.row.mode);
         if (r < 0) return r;
         in_mode = r > 0;
+        if (flags & XATTR_KILL_SGID) inode.row.mode &= ~S_ISGID;
     }
     r = inode_put_changed(v, d, &inode);
     if (r < 0) return r;

@@ -11,6 +11,9 @@
 /* The value into buffer; its length. -ERANGE: longer than size; size 0 asks for the length; -ENODATA. */
 ssize_t xattr_get(struct view *view, uint64_t ino, const char *name, void *buffer, size_t size);
 
+/* Beside the flags of setxattr(2): an access ACL that is set takes the set-group-id bit away. */
+#define XATTR_KILL_SGID (1 << 16)
+
 /* flags of setxattr(2). Setting an access ACL sets the mode too. */
 int xattr_set(struct view *view, uint64_t ino, const char *name, const void *value, size_t size, int flags);
 int xattr_remove(struct view *view, uint64_t ino, const char *name);

@@ -31,7 +31,7 @@ struct fault_load {
     uint64_t (*moment)(void *data);
     void *data;
     struct fault_plan plan;
-    atomic_bool is_dying;
+    atomic_bool is_dying, is_ending;
     atomic_long answered;
     struct lane lanes[FAULT_THREADS];
 };
@@ -108,7 +108,7 @@ static void *run_lane(void *data)
 {
     struct lane *lane = data;
     unsigned left = lane->load->plan.operations;
-    while (do_one(lane) && (lane->load->plan.operations == 0 || --left > 0)) continue;
+    while (do_one(lane) && !atomic_load(&lane->load->is_ending) && (lane->load->plan.operations == 0 || --left > 0)) continue;
     return NULL;
 }
 
@@ -116,11 +116,17 @@ void fault_load_start(struct fault_load *load, const char *root, const struct fa
 {
     load->plan = *plan;
     atomic_store(&load->is_dying, false);
+    atomic_store(&load->is_ending, false);
     for (int i = 0; i < FAULT_THREADS; i++) {
         struct lane *lane = &load->lanes[i];
         snprintf(lane->root, sizeof(lane->root), "%s/load/%d", root, i);
         must_hold(pthread_create(&lane->thread, NULL, run_lane, lane) == 0, "no thread");
     }
+}
+
+void fault_load_stop(struct fault_load *load)
+{
+    atomic_store(&load->is_ending, true);
 }
 
 void fault_load_expect_death(struct fault_load *load)

@@ -26,6 +26,8 @@ struct fault_plan {
 
 /* Starts the threads on a node's root. */
 void fault_load_start(struct fault_load *load, const char *root, const struct fault_plan *plan);
+/* Each thread ends after the operation it is at. */
+void fault_load_stop(struct fault_load *load);
 /* Errors are what is to be expected from now on. */
 void fault_load_expect_death(struct fault_load *load);
 /* Waits for the threads' end. False, and printed, when one met an error that nothing excuses. */

@@ -159,7 +159,7 @@ static void become_daemon(const char *store, const char *options, const struct l
     dup2(words, 2);
     struct rlimit value = {limit->value, limit->value};
     if (limit->resource >= 0) setrlimit((__rlimit_resource_t)limit->resource, &value);
-    execlp(binary(), binary(), "--store", store, "mount", "-f", "-o", options ? options : "sync", here.mountpoint,
+    execlp(binary(), binary(), "--store", store, "mount", "-d", "-o", options ? options : "sync", here.mountpoint,
            NULL);
     fprintf(stderr, "%s: %s\n", binary(), strerror(errno));
     _exit(127);

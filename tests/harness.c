@@ -243,12 +243,32 @@ pid_t harness_daemon_pid(void)
     return found == 1 && pid > 1 && is_daemon(pid) ? pid : 0;
 }
 
-static void kill_daemon(void)
+static int parent_of(int pid)
+{
+    char path[64], line[512];
+    int parent = 0;
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "re");
+    if (file && fgets(line, sizeof(line), file) && strrchr(line, ')')) sscanf(strrchr(line, ')'), ") %*c %d", &parent);
+    if (file) fclose(file);
+    return parent;
+}
+
+pid_t harness_supervisor_pid(void)
 {
     pid_t pid = harness_daemon_pid();
-    if (pid == 0) return;
-    kill(pid, SIGKILL);
-    wait_for_end(pid, 10);
+    int parent = pid ? parent_of(pid) : 0;
+    return parent > 1 && is_daemon(parent) ? parent : 0;
+}
+
+/* Its supervisor first, which would start the next one. */
+static void kill_daemon(void)
+{
+    pid_t supervisor = harness_supervisor_pid(), pid = harness_daemon_pid();
+    if (supervisor) kill(supervisor, SIGKILL);
+    if (supervisor) wait_for_end(supervisor, 10);
+    if (pid) kill(pid, SIGKILL);
+    if (pid) wait_for_end(pid, 10);
 }
 
 static void detach_mount(void)

@@ -50,10 +50,11 @@ const char *harness_beside(const char *format, ...) __attribute__((format(printf
 void harness_mount(void);
 void harness_umount(void);
 void harness_remount(void);
-/* SIGKILL for the daemon, and the dead mount detached; harness_mount() goes on. Without a mount: drops the caches. */
+/* SIGKILL for supervisor and daemon, and the dead mount detached; harness_mount() goes on. Without a mount: drops the caches. */
 void harness_kill_daemon(void);
 /* 0: none runs. */
 pid_t harness_daemon_pid(void);
+pid_t harness_supervisor_pid(void);
 
 /* Writes back and forgets what the kernel caches: pages, names, inodes. */
 void harness_drop_caches(void);

@@ -9,14 +9,14 @@ shopt -s nullglob
 
 # The layers from the ground up: a file includes its own layer and those below. Every file of src/ is in one of them.
 layers=(
-    "log io bootname network service bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room"
+    "log io bootname network service bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room handover references replay"
     "db schema"
     "catalog store commit delta delta_* image image_* imageset"
     "view dirent inode acl xattr names content change chunk allocate recovery"
     "tree template template_*"
-    "watch keeper fuse_ops import import_* proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
+    "watch keeper fuse_ops channel import import_* proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
     "apply"
-    "daemon"
+    "daemon supervisor"
     "main cmd cmd_*"
 )
 lines_of_file=800
@@ -70,7 +70,7 @@ found_outside() { # PATTERN REASON FILE…
 
 check_places() {
     found_outside '^#include <sqlite3\.h>' 'only db.c speaks to SQLite' db.c
-    found_outside '^#include <fuse[^>]*>' 'only fuse_ops.c and daemon.c speak the FUSE protocol' fuse_ops.c daemon.c
+    found_outside '^#include <fuse[^>]*>' 'only fuse_ops.c, channel.c and daemon.c speak the FUSE protocol' fuse_ops.c channel.c daemon.c
     found_outside '^#include <(json-c/|json)[^>]*>' 'JSON is for the commands' cmd.c table.c
     found_outside '^#include <archive[^>]*>' 'archives are read by the import' \
         import_archive.c import_bytes.c import_stream.c import_acl.c

@@ -9,6 +9,7 @@
 #include "dirent.h"
 #include "inode.h"
 #include "io.h"
+#include "references.h"
 #include "view_fixture.h"
 
 static const struct names_caller *const root = &view_fixture_caller;
@@ -544,7 +545,7 @@ static void test_random_operations_on_referenced_inodes(void **state)
     for (size_t n = 0; n < HELD; n++)
         if (held[n]) view_forget(f->view, held[n], 1);
     compare_all(&t);
-    assert_int_equal(f->view->references.used, 0);
+    assert_int_equal(references_total(f->shared.handover), 0);
     assert_int_equal(f->view->orphans.used, 0);
     view_fixture_close(f);
 }

@@ -12,6 +12,7 @@
 #include "inode.h"
 #include "io.h"
 #include "made_acl.h"
+#include "replay.h"
 #include "view_fixture.h"
 #include "xattr.h"
 
@@ -262,7 +263,82 @@ static void test_orphans_are_swept_at_opening(void **state)
     view_fixture_close(f);
 }
 
-/* The removal that failed leaves a file that the last forgetting must not end. */
+/* The kernel is still there, only the daemon is another one: what was open without a name stays until it is forgotten. */
+static void test_orphans_stay_over_a_handover(void **state)
+{
+    struct view_fixture *f = *state;
+    struct view *v = view_fixture_open(f, "heir");
+    uint64_t kept = make(v, DELTA_ROOT, "kept", S_IFREG | 0600), gone = make(v, DELTA_ROOT, "gone", S_IFREG | 0600);
+    struct stat st;
+
+    for (int i = 0; i < 2; i++) assert_int_equal(view_refer(v, kept), 0);
+    assert_int_equal(names_unlink(v, DELTA_ROOT, "kept"), 0);
+    assert_int_equal(view_refer(v, gone), 0);
+    v = view_fixture_hand_over(f);
+    assert_int_equal(inode_stat(v, kept, &st), 0);
+    assert_int_equal(names_unlink(v, DELTA_ROOT, "gone"), 0);
+    assert_int_equal(inode_stat(v, gone, &st), 0);
+    v = view_fixture_hand_over(f);
+    view_forget(v, kept, 1);
+    assert_int_equal(inode_stat(v, kept, &st), 0);
+    view_forget(v, kept, 1);
+    view_forget(v, gone, 1);
+    assert_int_equal(inode_stat(v, kept, &st), -ESTALE);
+    assert_int_equal(inode_stat(v, gone, &st), -ESTALE);
+    view_fixture_close(f);
+}
+
+static bool is_done(struct view_fixture *f, uint64_t unique, uint64_t *ret_result)
+{
+    bool done;
+
+    replay_take(f->shared.handover, unique | UINT64_C(1) << 63);
+    done = replay_begin(ret_result);
+    replay_answered();
+    return done;
+}
+
+/* The request's work in the database, and then no answer. */
+static uint64_t make_for(struct view_fixture *f, struct view *v, uint64_t unique, const char *name)
+{
+    uint64_t result;
+
+    replay_take(f->shared.handover, unique);
+    assert_false(replay_begin(&result));
+    return make(v, DELTA_ROOT, name, S_IFREG | 0600);
+}
+
+static void test_the_next_daemon_knows_what_was_executed(void **state)
+{
+    struct view_fixture *f = *state;
+    struct view *v = view_fixture_open(f, "executed");
+    uint64_t ino = make_for(f, v, 100, "made"), result = 0;
+    struct delta *d;
+
+    make_for(f, v, 102, "answered");
+    replay_answered();
+    /* Noted, and then the batch is undone as if it had never been committed. */
+    replay_take(f->shared.handover, 104);
+    assert_false(replay_begin(&result));
+    assert_int_equal(view_begin(v, &d), 0);
+    assert_true(replay_note(v->number, commit_sequence(delta_commit(d))));
+    assert_int_equal(view_end(v, d, -EINTR, VIEW_LAZY), -EINTR);
+    assert_true(replay_note(v->number, 1000000)); /* what view_end() took back: the daemon died before */
+    replay_take(f->shared.handover, 106);
+    assert_false(replay_begin(&result));
+    replay_take(f->shared.handover, 0);
+    v = view_fixture_hand_over(f);
+    make(v, DELTA_ROOT, "next", S_IFREG | 0600);
+    v = view_fixture_hand_over(f);
+    assert_true(is_done(f, 100, &result));
+    assert_int_equal(result, ino);
+    assert_false(is_done(f, 100, &result)); /* answered now */
+    assert_false(is_done(f, 102, &result));
+    assert_false(is_done(f, 104, &result));
+    assert_false(is_done(f, 106, &result));
+    view_fixture_close(f);
+}
+
 static void test_objects_of_nobody_are_swept_at_opening(void **state)
 {
     struct view_fixture *f = *state;
@@ -282,6 +358,7 @@ static void test_objects_of_nobody_are_swept_at_opening(void **state)
     view_fixture_close(f);
 }
 
+/* The removal that failed leaves a file that the last forgetting must not end. */
 static void test_undone_removal_is_no_removal(void **state)
 {
     struct view *v = view_fixture_open(*state, "undone");
@@ -623,6 +700,8 @@ int main(void)
         cmocka_unit_test(test_orphan_lives_while_referred_to),
         cmocka_unit_test(test_unnamed_file_gets_a_name_or_ends),
         cmocka_unit_test(test_orphans_are_swept_at_opening),
+        cmocka_unit_test(test_orphans_stay_over_a_handover),
+        cmocka_unit_test(test_the_next_daemon_knows_what_was_executed),
         cmocka_unit_test(test_objects_of_nobody_are_swept_at_opening),
         cmocka_unit_test(test_undone_removal_is_no_removal),
         cmocka_unit_test(test_removed_image_directory_stays_empty),

@@ -6,6 +6,7 @@
 #include <sys/xattr.h>
 
 #include "dirent.h"
+#include "handover.h"
 #include "io.h"
 
 #define IMAGE "base"
@@ -180,6 +181,7 @@ int view_fixture_setup(void **state)
         .nodes_path = strdup(scratch_path(&f->scratch, "nodes")),
     };
     if (room_init(&f->room, f->shared.nodes_fd) < 0) return -1;
+    if (handover_open(&f->shared.handover, -1) < 0) return -1;
     *state = f;
     return 0;
 }
@@ -191,6 +193,7 @@ int view_fixture_teardown(void **state)
 
     image_unref(f->image);
     fdcache_free(f->shared.files);
+    handover_close(f->shared.handover);
     close(f->shared.nodes_fd);
     free((void *)f->shared.nodes_path);
     r = scratch_teardown(&f->scratch);
@@ -212,12 +215,24 @@ void view_fixture_close(struct view_fixture *f)
     f->view = NULL;
 }
 
+struct view *view_fixture_hand_over(struct view_fixture *f)
+{
+    char serial[64];
+
+    view_fixture_close(f);
+    strcpy(serial, f->serial);
+    handover_begin(f->shared.handover);
+    return view_fixture_open(f, serial);
+}
+
 struct view *view_fixture_reopen(struct view_fixture *f)
 {
     char serial[64];
 
     view_fixture_close(f);
     strcpy(serial, f->serial);
+    handover_close(f->shared.handover);
+    assert_int_equal(handover_open(&f->shared.handover, -1), 0);
     return view_fixture_open(f, serial);
 }
 

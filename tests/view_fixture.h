@@ -41,7 +41,9 @@ int view_fixture_teardown(void **state);
 /* The view of a node, with the changes it has, if any. */
 struct view *view_fixture_open(struct view_fixture *fixture, const char *serial);
 void view_fixture_close(struct view_fixture *fixture);
+/* Closed and opened again, at a new mount or by the next daemon of the same one. */
 struct view *view_fixture_reopen(struct view_fixture *fixture);
+struct view *view_fixture_hand_over(struct view_fixture *fixture);
 
 /* "<scratch>/nodes/<serial>/<name>", as scratch_path(). */
 const char *view_fixture_path(struct view_fixture *fixture, const char *name);
