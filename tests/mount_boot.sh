@@ -87,6 +87,12 @@ like 'a Pi 4 boots by its serial' "offer 10.9.*got ab42320d/start4.elf $(stat -c
 echo own >"$mnt/system/000000008a4232c8/rootfs/boot/cmdline.txt"
 like 'its own cmdline.txt' '*got cmdline.txt 4 *' "$(boots pi3 000000008a4232c8 b8:27:eb:42:32:c8)"
 
+# A changed lease reaches the running dnsmasq by SIGHUP; it is not started anew.
+sql "UPDATE node SET ip = '10.9.0.30' WHERE serial = '000000008a4232c8'"
+coppice dnsmasq --install >"$work/out" || complain 'dnsmasq --install of a changed row'
+kill -0 $dnsmasq || complain 'dnsmasq is gone'
+like 'its new address' 'offer 10.9.0.30 from 10.9.0.1'*boots "$(boots pi3 000000008a4232c8 b8:27:eb:42:32:c8)"
+
 # Boards without a row: a Pi 3, which tells no serial; a Pi 4, which asks for its own; and a telephone, which does not
 # boot.
 boots pi3 000000001234abcd b8:27:eb:00:00:03 >"$work/out"
@@ -116,8 +122,6 @@ coppice dnsmasq --network 10.9.0.0/16 --dhcp proxy --install >"$work/out" || com
 start_dnsmasq
 told=$(boots pi3 000000008a4232c8 b8:27:eb:42:32:c8 10.9.0.99)
 like 'a Pi 3 boots beside another DHCP server' 'offer 0.0.0.0 from 10.9.0.1'*'got bootcode.bin '*boots "$told"
-
-# A changed row reaches a running dnsmasq: it reads new leases by itself, and those that go away on SIGHUP.
 
 stop_dnsmasq
 finish

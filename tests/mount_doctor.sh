@@ -73,7 +73,7 @@ mends() {
     told=$(doctor "${@:3}") && complain "$1: exit status 0"
     step "$1" "wrong $1 $2"
     is "$1: nothing else is wrong" 1 "$(grep -c "^  wrong" <<<"$told")" || echo "$told"
-    bash -c "$(grep -E -A1 "^  wrong +$1 " <<<"$told" | sed -nE '2s/^ *mend: //p')" || complain "$1: its command failed"
+    bash -c "$(grep -E -A1 "^  wrong +$1 " <<<"$told" | sed -nE '2s/^ *mend: //p')" >"$work/out" 2>&1 || complain "$1: its command failed"
     like "$1 is mended" "ok $1 *" "$(doctor "${@:3}" | grep -E "^ .* $1 " | sed -E 's/^ +//; s/  +/ /g')"
 }
 
@@ -180,7 +180,7 @@ board() { # XID MAC IP
 }
 coppice doctor --watch --log "$log" --seconds 4 >"$work/watch" &
 watch=$!
-within 2 grep -q following "$work/watch"
+within 5 grep -qs following "$work/watch"
 board 7 b8:27:eb:42:32:c8 10.9.0.20
 line tftp "sent $mnt/tftpboot/b8-27-eb-42-32-c8/bootcode.bin to 10.9.0.20"
 board 8 dc:a6:32:00:00:01 10.9.0.21
