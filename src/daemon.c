@@ -1,5 +1,6 @@
 #include "daemon.h"
 
+#include <cap-ng.h>
 #include <errno.h>
 #include <fuse_lowlevel.h>
 #include <poll.h>
@@ -170,11 +171,29 @@ static int make_session(struct daemon *d)
     return channel_attach(d->session, d->device);
 }
 
+/* What the mounted daemon still needs: reading files of the image that belong to others; writing into a store that does; without
+ * a supervisor, unmounting. What -o apply runs is root's again. */
+static int drop_capabilities(const struct daemon *d)
+{
+    struct stat st;
+
+    if (fstat(d->store->fd, &st) < 0) return -errno;
+    capng_clear(CAPNG_SELECT_CAPS);
+    capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_DAC_READ_SEARCH);
+    if (st.st_uid != geteuid()) capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_DAC_OVERRIDE);
+    if (d->options->alone && d->descriptors.ready < 0)
+        capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_ADMIN);
+    if (capng_apply(CAPNG_SELECT_CAPS) == 0) return 0;
+    log_error("capabilities could not be dropped");
+    return -EPERM;
+}
+
 static int start(struct daemon *d)
 {
     int r = 0;
 
     if (!d->handover->page->init_size) r = mount_device(d, d->device);
+    if (r == 0) r = drop_capabilities(d);
     if (r == 0) r = channel_start(&d->ops.channel, d->session, d->device);
     if (r == 0) r = announce(d);
     if (r == 0) tell_ready(d);

@@ -9,7 +9,9 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -155,8 +157,25 @@ static int start_daemon(struct supervisor *s)
     return s->daemon < 0 ? -errno : 0;
 }
 
+/* sd_notify(3), "Notes": one datagram to the socket that systemd names. */
+static void tell_systemd(void)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    const char *path = getenv("NOTIFY_SOCKET");
+    _cleanup_close_ int fd = -1;
+
+    if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof(to.sun_path)) return;
+    memcpy(to.sun_path, path, strlen(path));
+    if (path[0] == '@') to.sun_path[0] = '\0';
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || sendto(fd, "READY=1", 7, MSG_NOSIGNAL, (struct sockaddr *)&to,
+                         offsetof(struct sockaddr_un, sun_path) + strlen(path)) < 0)
+        log_warning("%s: could not be told that the mount is ready: %s", path, log_reason(errno));
+}
+
 static void say_ready(struct supervisor *s)
 {
+    if (!s->has_served) tell_systemd();
     if (s->waiting < 0) return;
     daemon_detach();
     if (write(s->waiting, "", 1) < 0) log_warning("%s: nobody waited for the mount", s->options->mountpoint);
@@ -179,11 +198,11 @@ static void read_ready(struct supervisor *s)
 
     if (read(s->ready, &byte, 1) == 1) {
         s->since = milliseconds();
-        s->has_served = true;
         if (s->previous >= 0) close(io_take_fd(s->previous));
         if (s->has_moved) refresh_exports(s);
         s->has_moved = false;
         say_ready(s);
+        s->has_served = true;
     }
     close(io_take_fd(s->ready));
 }

@@ -266,6 +266,25 @@ static void test_a_daemon_that_always_dies_is_given_up(void **state)
     must(access(harness_at(0, "load"), F_OK));
 }
 
+static unsigned long long capabilities_of(pid_t pid)
+{
+    char path[64], line[256];
+    unsigned long long found = ~0ull;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof(line), file)) sscanf(line, "CapPrm: %llx", &found);
+    if (file) fclose(file);
+    return found;
+}
+
+static void test_the_daemon_keeps_one_capability(void **state)
+{
+    (void)state;
+    assert_int_equal(capabilities_of(harness_daemon_pid()), 1 << 2); /* CAP_DAC_READ_SEARCH */
+    replace();
+    assert_int_equal(capabilities_of(harness_daemon_pid()), 1 << 2);
+}
+
 /* As on Linux before 6.9: what was in flight fails, and the mount comes back. */
 static void test_without_resending_the_mount_comes_back(void **state)
 {
@@ -309,6 +328,7 @@ int main(void)
         cmocka_unit_test(test_an_open_file_without_a_name_stays),
         cmocka_unit_test(test_space_comes_back_after_a_replacement),
         cmocka_unit_test(test_a_mapping_goes_on),
+        cmocka_unit_test(test_the_daemon_keeps_one_capability),
         cmocka_unit_test(test_a_program_that_does_not_run_takes_nothing_over),
         cmocka_unit_test(test_nobody_sees_a_kill),
         cmocka_unit_test(test_nobody_sees_a_replacement),
