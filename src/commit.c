@@ -44,6 +44,8 @@ struct commit {
     bool new_names;               /* objects were made whose names are perhaps not on the disk */
     bool unsettled;               /* either was the case since the last time `settle` was called */
     int wal_most, wal_next;       /* pages behind which whoever commits moves the WAL; where that is tried next */
+    bool moving;                  /* commit_checkpoint() moves it, and nobody else can meanwhile */
+    pthread_cond_t moved;         /* that has changed */
     bool shorten;                 /* the WAL's file, or the database's, is longer than it need be */
     commit_settle_fn settle;
     void *settle_data;
@@ -128,6 +130,7 @@ int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const 
     pthread_mutex_init(&c->lock, NULL);
     pthread_mutex_init(&c->state_lock, NULL);
     pthread_cond_init(&c->changed, NULL);
+    pthread_cond_init(&c->moved, NULL);
     for (size_t i = 0; i < sizeof(statements) / sizeof(*statements); i++) {
         r = db_prepare(db, statements[i].statement, statements[i].sql);
 
@@ -213,6 +216,7 @@ void commit_free(struct commit *c)
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_destroy(&c->state_lock);
     pthread_cond_destroy(&c->changed);
+    pthread_cond_destroy(&c->moved);
     free(c->needed.ids);
     free(c->dropped.ids);
     free(c->doomed.ids);
@@ -238,11 +242,19 @@ static int batch_open(struct commit *c)
     return 0;
 }
 
+/* Operations can write the WAL faster than the disk takes what is moved out of it: not into the room that is kept for
+ * deleting. Lock held. */
+static void await_checkpoint(struct commit *c)
+{
+    while (c->moving && !c->batch && db_wal_pages(c->db) / 2 >= c->wal_most) pthread_cond_wait(&c->moved, &c->lock);
+}
+
 int commit_begin(struct commit *c)
 {
     int r;
 
     commit_lock(c);
+    await_checkpoint(c);
     r = broken(c);
     if (r == 0 && !c->batch) r = batch_open(c);
     if (r == 0) r = db_run(c->savepoint);
@@ -303,7 +315,7 @@ static void keep_wal_short(struct commit *c)
 {
     int pages = db_wal_pages(c->db);
 
-    if (pages < c->wal_next) return;
+    if (pages < c->wal_next || c->moving) return;
     db_checkpoint(c->db, NULL, NULL);
     c->wal_next = db_wal_pages(c->db) ? pages + c->wal_most / 4 : c->wal_most;
 }
@@ -544,26 +556,35 @@ static bool checkpoint_is_due(struct commit *c)
     return c->shorten || db_wal_pages(c->db) >= most;
 }
 
-/* The bulk goes over a connection of its own while operations run; what they add meanwhile follows under the lock.
- * Only a WAL moved to its last frame is used again from its start. */
-int commit_checkpoint(struct commit *c, const char *db_path)
+/* What the WAL held when this was called, over a connection of its own, so that operations go on. */
+static int move_bulk(struct commit *c, const char *db_path)
 {
     _cleanup_db_ struct db *other = NULL;
+    int r = db_keep_reading(c->db); /* from here on the other may move all that was written */
+
+    if (r < 0) return r;
+    c->moving = true;
+    commit_unlock(c);
+    r = db_open(&other, db_path, DB_WRITE);
+    if (r == 0) r = db_checkpoint(other, NULL, NULL);
+    commit_lock(c);
+    c->moving = false;
+    pthread_cond_broadcast(&c->moved);
+    return r;
+}
+
+/* What was added meanwhile follows under the lock: only a WAL moved to its last frame is used again from its start. */
+int commit_checkpoint(struct commit *c, const char *db_path)
+{
     int r = 0;
 
     commit_lock(c);
-    bool due = checkpoint_is_due(c) && !broken(c);
+    bool due = checkpoint_is_due(c) && !broken(c) && !c->moving;
     if (due && c->batch) r = write_batch(c);
-    if (due && r == 0) r = db_keep_reading(c->db); /* from here on the other may move all that was written */
-    commit_unlock(c);
-    if (!due || r < 0) return r;
-    r = db_open(&other, db_path, DB_WRITE);
-    if (r == 0) r = db_checkpoint(other, NULL, NULL);
-    if (r < 0) return r;
-    commit_lock(c);
-    if (c->batch) r = write_batch(c);
-    if (r == 0) r = db_checkpoint(c->db, NULL, NULL);
-    if (r == 0 && db_wal_pages(c->db) == 0) c->shorten = false;
+    if (due && r == 0) r = move_bulk(c, db_path);
+    if (due && r == 0 && c->batch) r = write_batch(c);
+    if (due && r == 0) r = db_checkpoint(c->db, NULL, NULL);
+    if (due && r == 0 && db_wal_pages(c->db) == 0) c->shorten = false;
     commit_unlock(c);
     return r;
 }
