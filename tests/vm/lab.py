@@ -1,0 +1,150 @@
+"""lab: a router with coppice in it, nodes that boot from it, and the network between them."""
+
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+
+from machine import Failure, Machine
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCE = os.path.dirname(os.path.dirname(HERE))
+NETWORK = "192.168.77"
+ADDRESS = f"{NETWORK}.1"
+MOUNT = "/mnt/cluster"
+
+
+def call(*command, **options):
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                            text=True, check=False, **options)
+    if result.returncode:
+        raise Failure(f"{' '.join(command)}: status {result.returncode}\n{result.stdout[-3000:]}")
+    return result.stdout
+
+
+class Node:
+    """A row of table node, and the machine with that MAC."""
+
+    def __init__(self, number):
+        self.number = number
+        self.serial = f"{0x10000000c0de0000 + number:016x}"
+        self.mac = f"52:54:00:c0:99:{number:02x}"
+        self.ip = f"{NETWORK}.{100 + number}"
+        self.hostname = f"node{number}"
+        self.root = f"{MOUNT}/system/{self.serial}/rootfs"
+        self.machine = None
+
+    def __getattr__(self, name):
+        return getattr(self.machine, name)
+
+
+class Lab:
+    def __init__(self, cache, directory):
+        self.cache = cache
+        self.directory = tempfile.mkdtemp(prefix="coppice-vm-", dir=directory)
+        # One Ethernet for all of them, which lives as long as any of them: multicast on the loopback interface.
+        self.lan = f"239.77.{random.randrange(256)}.{random.randrange(1, 255)}:{random.randrange(20000, 30000)}"
+        self.machines = []
+        self.router = None
+        self.nodes = []
+        self.store_disk = os.path.join(self.directory, "store.img")
+
+    # ---- machines ----
+
+    def _add(self, name, arguments, kind=Machine):
+        machine = kind(name, self.directory, arguments)
+        self.machines.append(machine)
+        return machine
+
+    def network(self, mac, rom="", model="virtio-net-pci"):
+        return ["-netdev", f"socket,id=lan,mcast={self.lan},localaddr=127.0.0.1",
+                "-device", f"{model},netdev=lan,mac={mac}{rom}"]
+
+    def add_router(self, name="router", number=1, store=None, drive=""):
+        """Its own disk forgets everything when it is switched off; what lasts is on the store's disk."""
+        disks = [f"file={self.cache}/router.ext4,format=raw,snapshot=on", f"file={self.directory}/payload.tar,format=raw,readonly=on",
+                 # Flushes end in the host's memory, which killing QEMU does not touch: a power cut takes what the guest's
+                 # kernel has not written, as it does with a disk that flushes; and a busy host's disk costs no minutes.
+                 f"file={store or self.store_disk},format=raw,cache=unsafe{drive}",
+                 f"file={self.cache}/node.img,format=raw,readonly=on"]
+        arguments = ["-m", "1024", "-smp", "2", "-kernel", f"{self.cache}/router.vmlinuz", "-initrd", f"{self.cache}/router.initrd",
+                     "-append", "console=ttyS0 panic=-1 net.ifnames=0 quiet systemd.show_status=0",
+                     *self.network(f"52:54:00:c0:98:{number:02x}", ",romfile=")]
+        for disk in disks:
+            arguments += ["-drive", f"if=virtio,{disk}"]
+        return self._add(name, arguments)
+
+    def add_node(self, node):
+        """Has no disk: it boots what its ROM is told over the network."""
+        node.machine = self._add(node.hostname, ["-m", "768", "-smp", "1", *self.network(node.mac, ",bootindex=0")])
+        return node
+
+    def add_board(self, macs):
+        """The router's system, as a machine with these interfaces, in which programs play a board."""
+        arguments = ["-m", "512", "-smp", "1", "-kernel", f"{self.cache}/router.vmlinuz", "-initrd", f"{self.cache}/router.initrd",
+                     "-append", "console=ttyS0 panic=-1 net.ifnames=0 quiet systemd.show_status=0",
+                     "-drive", f"if=virtio,file={self.cache}/router.ext4,format=raw,snapshot=on",
+                     "-drive", f"if=virtio,file={self.directory}/payload.tar,format=raw,readonly=on"]
+        for number, mac in enumerate(macs):
+            arguments += ["-netdev", f"socket,id=lan{number},mcast={self.lan},localaddr=127.0.0.1",
+                          "-device", f"virtio-net-pci,netdev=lan{number},mac={mac},romfile="]
+        return self._add("board", arguments)
+
+    # ---- what the router runs ----
+
+    def build(self):
+        """Builds this tree in the router's Debian, and packs what the router gets of it."""
+        root = os.path.join(self.cache, "router")
+        source, output = "/usr/src/coppice", "/var/tmp/payload"
+        os.makedirs(root + source, exist_ok=True)
+        call("rsync", "-a", "--delete", "--exclude=/build*", "--exclude=/.git", "--exclude=.cache", SOURCE + "/", root + source + "/")
+        shutil.rmtree(root + output, ignore_errors=True)
+        call("chroot", root, "sh", "-e", "-c",
+             f"cmake -S {source} -B /var/tmp/build -G Ninja -DBUILD_TESTING=OFF -DCMAKE_INSTALL_PREFIX=/usr/local && "
+             f"cmake --build /var/tmp/build && DESTDIR={output} cmake --install /var/tmp/build")
+        shutil.copytree(os.path.join(HERE, "router"), root + output, dirs_exist_ok=True)
+        os.makedirs(root + output + "/usr/local/share", exist_ok=True)
+        shutil.copy(os.path.join(SOURCE, "tests", "boot_rom.py"), root + output + "/usr/local/share/")
+        call("tar", "-cf", f"{self.directory}/payload.tar", "-C", root + output, "--owner=0", "--group=0", ".")
+
+    def make_store_disk(self, path=None, size="6G"):
+        path = path or self.store_disk
+        call("mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", path, size)
+
+    def start_router(self):
+        """The router with an empty store, up to the image; no node yet."""
+        self.build()
+        self.make_store_disk()
+        self.router = self.add_router()
+        self.router.start()
+        self.router.wait_up(300)
+        return self.router.run("router-setup new && router-setup mount && router-setup serve", 900)
+
+    def sql(self, text):
+        return self.router.run(f"sqlite3 -batch /var/lib/coppice/catalog.db \"{text}\"")
+
+    def insert(self, node):
+        self.sql(f"INSERT INTO node(serial, mac, ip, hostname) VALUES('{node.serial}', '{node.mac}', '{node.ip}', '{node.hostname}')")
+
+    def close(self, logs=None):
+        """Ends the machines and removes their files, but moves the consoles' logs to that directory."""
+        for machine in self.machines:
+            machine.cut_power()
+        if logs:
+            os.makedirs(logs, exist_ok=True)
+            for machine in self.machines:
+                if os.path.exists(machine.log):
+                    shutil.move(machine.log, os.path.join(logs, os.path.basename(machine.log)))
+        shutil.rmtree(self.directory)
+
+
+def boot_all(nodes, timeout=600):
+    """Switches them on at once; returns the seconds until the last one was up."""
+    begun = time.monotonic()
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        node.wait_up(timeout)
+    return time.monotonic() - begun
