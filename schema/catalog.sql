@@ -18,7 +18,8 @@ CREATE TABLE store (
 
 CREATE TABLE setting (
     name  TEXT NOT NULL PRIMARY KEY -- default_image: of nodes whose row names none; server, network: see coppice
-                                    -- init; dhcp: none, proxy or full, see coppice dnsmasq
+                                    -- init; dhcp: none, proxy or full, see coppice dnsmasq; keep_automatic: see
+                                    -- coppice reset
           CONSTRAINT "name must not be empty" CHECK (name <> ''),
     value TEXT NOT NULL
 ) STRICT;

@@ -4,7 +4,7 @@
 -- image (i > 1) is view.image_base + i, everything else was taken from view.next_ino. A number is never used twice.
 
 PRAGMA application_id = 0x636f7064; -- "copd"
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 
 CREATE TABLE view (
     id          INTEGER PRIMARY KEY CHECK (id = 1), -- the one row
@@ -12,7 +12,8 @@ CREATE TABLE view (
     image_count INTEGER NOT NULL, -- its highest inode number: tells an image of the same name that is another one
     image_base  INTEGER NOT NULL, -- inode i of the image, the root apart, is number image_base + i here
     shift       INTEGER NOT NULL, -- added to every number but the root's before it leaves the daemon; a reset raises it, so that old handles die
-    next_ino    INTEGER NOT NULL  -- numbers from here on were never given out, to inodes or objects; raised in steps, and durably, ahead of use
+    frozen      INTEGER NOT NULL DEFAULT 0, -- objects of lower numbers are shared with snapshots, and never written again
+    next_ino    INTEGER NOT NULL -- numbers from here on were never given out, to inodes or objects; raised in steps, and durably, ahead of use
 ) STRICT;
 
 -- How far this file is, for a daemon that takes over from one that died: see src/replay.h.
@@ -65,7 +66,8 @@ CREATE TABLE chunk (
     ino    INTEGER NOT NULL,
     start  INTEGER NOT NULL, -- first byte, on a 4 KiB boundary
     end    INTEGER NOT NULL, -- one past the last byte; chunks of a file never overlap
-    source INTEGER NOT NULL, -- 0: the same bytes of the image's inode inode.image_ino; 1: of the row in content
+    source INTEGER NOT NULL, -- 0: the same bytes of the image's inode inode.image_ino; 1: of the row in content; else of
+                           -- this object, which was the file's own until a snapshot came to share it
     PRIMARY KEY (ino, start)
 ) STRICT, WITHOUT ROWID;
 

@@ -12,7 +12,7 @@
 #include "schema.h"
 
 #define CATALOG_APPLICATION 0x636f7063
-#define CATALOG_VERSION 2
+#define CATALOG_VERSION 3
 #define STORE_FORMAT 1
 
 /* Own changes between two checkpoints. SQLite's own checkpoints are off, see db.h. */
@@ -127,7 +127,7 @@ static int one_number(struct db *db, const char *sql, int64_t *ret_value);
 /* What each version has that the one before had not; a new catalog goes through all of them. */
 static int run_steps(struct db *db)
 {
-    static const char *const steps[CATALOG_VERSION + 1] = {[2] = schema_template};
+    static const char *const steps[CATALOG_VERSION + 1] = {[2] = schema_template, [3] = schema_snapshot};
     int64_t version;
     int r = one_number(db, "PRAGMA user_version", &version);
 

@@ -7,12 +7,13 @@
 #include "fdcache.h"
 #include "io.h"
 #include "object.h"
+#include "thaw.h"
 
 static int cut_chunks(struct delta *d, struct inode *now, struct change *change)
 {
-    bool discard = change->cut == CUT_DISCARDED;
     struct delta_chunk left;
-    int r = (discard ? delta_discard_chunks : delta_supersede_chunks)(d, now->row.ino, change->start, change->end);
+    int r = change->cut == CUT_DISCARDED ? thaw_discard(d, now->row.ino, change->start, change->end)
+                                         : delta_supersede_chunks(d, now->row.ino, change->start, change->end);
 
     if (r < 0) return r;
     change->superseded = r > 0;

@@ -9,6 +9,7 @@
 #include "content.h"
 #include "io.h"
 #include "log.h"
+#include "object.h"
 
 #define MAP_CHUNKS 32 /* read at a time */
 #define SECTOR 512
@@ -19,7 +20,8 @@ static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 struct piece {
     uint64_t start, end;
     /* own: the object, or zeros without one; rest: of the page in which a chunk ends */
-    enum { PIECE_OWN, PIECE_IMAGE, PIECE_ROW, PIECE_REST } kind;
+    enum { PIECE_OWN, PIECE_IMAGE, PIECE_ROW, PIECE_REST, PIECE_SHARED } kind;
+    uint64_t object; /* own, shared: 0 for none */
 };
 
 /* Part of a file's map: chunks in order, of which the first ends in the page of the offset asked for, or later. */
@@ -56,6 +58,12 @@ static int map_load(struct view *v, const struct inode *inode, uint64_t offset, 
     return r < 0 ? r : 0;
 }
 
+static int kind_of(uint64_t source)
+{
+    if (source == DELTA_SOURCE_IMAGE) return PIECE_IMAGE;
+    return source == DELTA_SOURCE_ROW ? PIECE_ROW : PIECE_SHARED;
+}
+
 /* The run that begins at `offset`, cut at `end`. */
 static int map_piece(struct view *v, const struct inode *inode, struct map *map, uint64_t offset, uint64_t end,
                      struct piece *ret)
@@ -68,12 +76,12 @@ static int map_piece(struct view *v, const struct inode *inode, struct map *map,
 
         if (r < 0) return r;
     }
-    *ret = (struct piece){offset, end, PIECE_OWN};
+    *ret = (struct piece){offset, end, PIECE_OWN, inode->row.object > 0 ? inode->row.object : 0};
     if (map->next == map->count) return 0;
     c = &map->chunks[map->next];
     if (c->start > offset) ret->end = min(end, c->start);
-    else if (c->end <= offset) *ret = (struct piece){offset, min(end, content_page_end(c->end)), PIECE_REST};
-    else *ret = (struct piece){offset, min(end, c->end), c->source == DELTA_SOURCE_ROW ? PIECE_ROW : PIECE_IMAGE};
+    else if (c->end <= offset) *ret = (struct piece){offset, min(end, content_page_end(c->end)), PIECE_REST, 0};
+    else *ret = (struct piece){offset, min(end, c->end), kind_of(c->source), c->source};
     return 0;
 }
 
@@ -84,17 +92,17 @@ int chunk_short_object(const struct view *v, const struct inode *inode)
     return -EIO;
 }
 
-static int read_own(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
+static int read_object(struct view *v, const struct inode *inode, uint64_t object, char *buffer, size_t size, uint64_t offset)
 {
     _cleanup_view_file_ struct view_file file = {0};
     ssize_t n;
     int fd;
 
-    if (inode->row.object <= 0) {
+    if (!object) {
         memset(buffer, 0, size);
         return 0;
     }
-    fd = view_open_object(v, inode->row.object, &file);
+    fd = view_open_object(v, object, &file);
     if (fd < 0) return fd;
     n = io_pread(fd, buffer, size, offset);
     if (n < 0) return n;
@@ -131,19 +139,17 @@ static int read_row(struct view *v, const struct inode *inode, char *buffer, siz
     return 0;
 }
 
-static int read_rest(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
+static int read_piece(struct view *v, const struct inode *inode, const struct piece *p, char *buffer)
 {
-    (void)v;
-    (void)inode;
-    (void)offset;
-    memset(buffer, 0, size);
-    return 0;
+    size_t size = p->end - p->start;
+
+    if (p->kind == PIECE_IMAGE) return read_image(v, inode, buffer, size, p->start);
+    if (p->kind == PIECE_ROW) return read_row(v, inode, buffer, size, p->start);
+    return read_object(v, inode, p->kind == PIECE_REST ? 0 : p->object, buffer, size, p->start);
 }
 
 int chunk_gather(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
 {
-    static int (*const read[])(struct view *, const struct inode *, char *, size_t, uint64_t) = {
-        [PIECE_OWN] = read_own, [PIECE_IMAGE] = read_image, [PIECE_ROW] = read_row, [PIECE_REST] = read_rest};
     uint64_t end = offset + size;
     struct map map;
     int r;
@@ -155,7 +161,7 @@ int chunk_gather(struct view *v, const struct inode *inode, char *buffer, size_t
 
         r = map_piece(v, inode, &map, offset, end, &p);
         if (r < 0) break;
-        r = read[p.kind](v, inode, buffer, p.end - p.start, offset);
+        r = read_piece(v, inode, &p, buffer);
         buffer += p.end - p.start;
         offset = p.end;
     }
@@ -178,10 +184,10 @@ static off_t seek_piece(struct view *v, const struct inode *inode, const struct 
     int fd;
 
     if (p->kind == PIECE_ROW) return whence == SEEK_DATA ? p->start : p->end;
-    if (p->kind == PIECE_REST || (p->kind == PIECE_OWN && inode->row.object <= 0))
+    if (p->kind == PIECE_REST || (p->kind == PIECE_OWN && !p->object))
         return whence == SEEK_HOLE ? p->start : p->end;
     fd = p->kind == PIECE_IMAGE ? view_open_image_file(v, inode->row.image_ino, &file)
-                                : view_open_object(v, inode->row.object, &file);
+                                : view_open_object(v, p->object, &file);
     return fd < 0 ? fd : seek_in(fd, p->start, p->end, whence);
 }
 
@@ -235,30 +241,51 @@ int chunk_clear_beneath(struct view *v, const struct inode *inode, int fd, uint6
     return commit_object(fd, true);
 }
 
-/* Bytes that chunks of the source show in this part of the map. */
-static uint64_t shown(const struct map *map, uint64_t source)
+/* Bytes that chunks of the kind show in this part of the map. */
+static uint64_t shown(const struct map *map, int kind)
 {
     uint64_t bytes = 0;
 
     for (size_t i = 0; i < map->count; i++)
-        if (map->chunks[i].source == source) bytes += map->chunks[i].end - map->chunks[i].start;
+        if (kind_of(map->chunks[i].source) == kind) bytes += map->chunks[i].end - map->chunks[i].start;
     return bytes;
 }
 
+/* Of all shared objects. A damaged file can still be looked at: no blocks then. */
+static int shared_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks)
+{
+    uint64_t object = 0;
+    struct stat st;
+    struct delta *d = view_lock(v);
+    int r;
+
+    *ret_blocks = 0;
+    while ((r = delta_next_source(d, inode->row.ino, object, &object)) > 0)
+        if (object_stat(delta_objects_fd(d), object, &st) == 0) *ret_blocks += st.st_blocks;
+    view_unlock(d);
+    return r;
+}
+
+static uint64_t sectors(uint64_t bytes) { return (bytes + SECTOR - 1) / SECTOR; }
+
 int chunk_blocks(struct view *v, const struct inode *inode, blkcnt_t *ret_blocks)
 {
-    uint64_t image = 0, row = 0;
+    uint64_t image = 0, row = 0, shared = 0;
+    blkcnt_t blocks = 0;
     struct map map;
     int r = map_load(v, inode, 0, &map);
 
     while (r == 0 && map.count > 0) {
-        image += shown(&map, DELTA_SOURCE_IMAGE);
-        row += shown(&map, DELTA_SOURCE_ROW);
+        image += shown(&map, PIECE_IMAGE);
+        row += shown(&map, PIECE_ROW);
+        shared += shown(&map, PIECE_SHARED);
         if (!map.more) break;
         r = map_load(v, inode, content_page_end(map.chunks[map.count - 1].end), &map);
     }
-    *ret_blocks = (row + SECTOR - 1) / SECTOR;
+    *ret_blocks = sectors(row);
     if (image && image_inode(v->image, inode->row.image_ino)) /* the image's file may have holes */
-        *ret_blocks += min((image + SECTOR - 1) / SECTOR, image_inode(v->image, inode->row.image_ino)->blocks);
+        *ret_blocks += min(sectors(image), image_inode(v->image, inode->row.image_ino)->blocks);
+    if (r == 0 && shared) r = shared_blocks(v, inode, &blocks);
+    *ret_blocks += min(sectors(shared), blocks);
     return r;
 }

@@ -52,6 +52,10 @@ int cmd_usage_error(const struct cmd *cmd, const char *format, ...) __attribute_
 /* Prints usage, help and example on standard output. */
 void cmd_help(const struct command *command);
 
+/* Does one of the operations of nodeops.h, whose fields follow, up to NULL: by the daemon, or here where none runs. What went wrong
+ * is logged. *ret_text: what came with "ok"; caller frees; may be NULL. */
+int cmd_operate(struct store *store, char **ret_text, const char *operation, ...) __attribute__((sentinel));
+
 /* Says what went wrong in printing a table; the exit code for table_list() and table_show(). */
 int cmd_printed(int r);
 
@@ -88,6 +92,12 @@ int cmd_template_show(struct cmd *cmd);
 int cmd_template_set(struct cmd *cmd);
 int cmd_template_absent(struct cmd *cmd);
 int cmd_template_remove(struct cmd *cmd);
+
+int cmd_snapshot_create(struct cmd *cmd);
+int cmd_snapshot_list(struct cmd *cmd);
+int cmd_snapshot_delete(struct cmd *cmd);
+int cmd_snapshot_prune(struct cmd *cmd);
+int cmd_reset(struct cmd *cmd);
 
 int cmd_mount(struct cmd *cmd);
 int cmd_umount(struct cmd *cmd);

@@ -41,6 +41,7 @@ struct commit {
     struct object_list dropped;   /* objects that the open batch ends */
     size_t needed_before, dropped_before; /* lengths when the running operation began */
     struct object_list doomed;    /* objects that written batches ended: unlinked once those are durable */
+    unsigned pins;                /* who needs doomed objects to stay */
     bool new_names;               /* objects were made whose names are perhaps not on the disk */
     bool unsettled;               /* either was the case since the last time `settle` was called */
     int wal_most, wal_next;       /* pages behind which whoever commits moves the WAL; where that is tried next */
@@ -432,7 +433,7 @@ static int make_durable(struct commit *c, uint64_t *ret_sequence)
     if (r == 0 && c->unsettled) c->unsettled = settle(c) < 0;
     /* A batch that cannot be written is its members' affair. */
     if (r == 0 && c->batch && write_batch(c) < 0) c->unsettled = true;
-    if (r == 0) doomed = object_list_take(&c->doomed);
+    if (r == 0 && !c->pins && !c->unsettled) doomed = object_list_take(&c->doomed);
     *ret_sequence = c->batch ? c->batch->sequence - 1 : c->sequence;
     if (r == 0) c->since = 0;
     commit_unlock(c);
@@ -505,6 +506,36 @@ int commit_write(struct commit *c)
     return r;
 }
 
+int commit_pin(struct commit *c, int (*fn)(void *), void *data, uint64_t *ret_sequence)
+{
+    int r;
+
+    commit_lock(c);
+    r = c->batch ? write_batch(c) : 0;
+    if (r == 0) r = fn(data);
+    if (r == 0) c->pins++;
+    *ret_sequence = c->sequence;
+    commit_unlock(c);
+    return r;
+}
+
+void commit_unpin(struct commit *c)
+{
+    commit_lock(c);
+    c->pins--;
+    commit_unlock(c);
+}
+
+uint64_t commit_newest(struct commit *c)
+{
+    uint64_t sequence;
+
+    commit_lock(c);
+    sequence = c->sequence;
+    commit_unlock(c);
+    return sequence;
+}
+
 void commit_release(struct commit *c, struct commit_batch *batch)
 {
     if (batch) batch_unref(c, batch);
@@ -512,12 +543,7 @@ void commit_release(struct commit *c, struct commit_batch *batch)
 
 int commit_sync(struct commit *c)
 {
-    uint64_t sequence;
-
-    commit_lock(c);
-    sequence = c->sequence;
-    commit_unlock(c);
-    return wait_for(c, sequence);
+    return wait_for(c, commit_newest(c));
 }
 
 bool commit_pending(struct commit *c, int64_t *ret_since)

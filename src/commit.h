@@ -68,6 +68,13 @@ int commit_sync(struct commit *commit);
 /* fdatasync(2) of an object's contents, or fsync(2) with `metadata`. */
 int commit_object(int object_fd, bool metadata);
 
+/* Calls `fn` while no operation is under way and everything executed is written; other operations wait. When it returns
+ * 0, no object is unlinked any more until commit_unpin(). */
+int commit_pin(struct commit *commit, int (*fn)(void *data), void *data, uint64_t *ret_sequence);
+void commit_unpin(struct commit *commit);
+/* The number of the newest batch, which grows with every change. *ret_sequence above is what it was in that instant. Takes the lock. */
+uint64_t commit_newest(struct commit *commit);
+
 /* Writes the open batch, if there is one. */
 int commit_write(struct commit *commit);
 

@@ -13,6 +13,7 @@
 #include "io.h"
 #include "log.h"
 #include "object.h"
+#include "thaw.h"
 
 #define SECTOR 512
 
@@ -28,6 +29,14 @@ static int get(struct view *v, uint64_t ino, struct inode *inode)
     if (r < 0) return r;
     if (S_ISDIR(inode->row.mode)) return -EISDIR;
     return S_ISREG(inode->row.mode) ? 0 : -EINVAL;
+}
+
+/* For writing: with an object of its own, if it has one at all. */
+static int get_own(struct view *v, uint64_t ino, struct inode *inode)
+{
+    int r = get(v, ino, inode);
+
+    return r == 0 ? thaw(v, inode) : r;
 }
 
 ssize_t content_read(struct view *v, uint64_t ino, void *buffer, size_t size, uint64_t offset)
@@ -180,7 +189,7 @@ int content_write(struct view *v, uint64_t ino, const void *buffer, size_t size,
     r = view_check_room(v, size);
     if (r < 0) return r;
     view_lock_contents(v, ino, true);
-    r = get(v, ino, &inode);
+    r = get_own(v, ino, &inode);
     if (r == 0) r = content_write_held(v, &inode, buffer, size, offset);
     view_unlock_contents(v, ino);
     return r;
@@ -274,7 +283,7 @@ int content_truncate(struct view *v, uint64_t ino, uint64_t size, const struct i
 
     if (size > CONTENT_MAX) return -EFBIG;
     view_lock_contents(v, ino, true);
-    r = get(v, ino, &inode);
+    r = size ? get_own(v, ino, &inode) : get(v, ino, &inode);
     if (r == 0) r = content_resize_held(v, &inode, size, also);
     view_unlock_contents(v, ino);
     return r;
@@ -288,7 +297,7 @@ int content_allocate(struct view *v, uint64_t ino, int mode, uint64_t offset, ui
     if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) return -EOPNOTSUPP;
     if (offset + length > CONTENT_MAX) return -EFBIG;
     view_lock_contents(v, ino, true);
-    r = get(v, ino, &inode);
+    r = get_own(v, ino, &inode);
     if (r == 0) r = allocate(v, &inode, mode, offset, length);
     view_unlock_contents(v, ino);
     return r;

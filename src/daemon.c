@@ -13,11 +13,13 @@
 #include <sys/stat.h>
 
 #include "apply.h"
+#include "control.h"
 #include "fuse_ops.h"
 #include "handover.h"
 #include "io.h"
 #include "keeper.h"
 #include "log.h"
+#include "nodeops.h"
 #include "store.h"
 #include "watch.h"
 
@@ -39,6 +41,10 @@ struct daemon {
     struct keeper *keeper;
     struct watch *watch;
     struct apply *apply; /* NULL: without */
+    struct control *control;
+    struct tree_changes changes;
+    struct nodeops nodeops;
+    int64_t followed; /* the catalog's version that nodeops has seen */
 };
 
 /* ---- what the supervisor passes on ---- */
@@ -108,18 +114,54 @@ static void raise_read_ahead(const char *mountpoint)
         log_debug("%s: read-ahead could not be raised: %s", mountpoint, log_reason(errno));
 }
 
+/* ---- commands ---- */
+
+static char *answer(void *data, char *request)
+{
+    struct daemon *d = data;
+
+    return nodeops_run(&d->nodeops, request);
+}
+
+static void follow(void *data)
+{
+    struct daemon *d = data;
+    int64_t version = tree_version(d->tree);
+
+    if (version == d->followed) return;
+    if (d->followed == 0) nodeops_start(&d->nodeops);
+    else nodeops_follow(&d->nodeops);
+    d->followed = version;
+}
+
+static void sweep(void *data)
+{
+    struct daemon *d = data;
+
+    nodeops_sweep(&d->nodeops);
+}
+
+static int listen_to_commands(struct daemon *d)
+{
+    const struct control_server server = {.answer = answer, .tick = follow, .sweep = sweep, .data = d};
+
+    d->nodeops = (struct nodeops){.tree = d->tree, .changes = &d->changes};
+    return control_start(&d->control, d->store->fd, &server);
+}
+
 static int serve(struct daemon *d)
 {
-    const struct tree_changes changes = fuse_ops_changes(d->session);
     struct fuse_loop_config *config = fuse_loop_cfg_create();
     int r;
 
     if (!config) return -ENOMEM;
+    d->changes = fuse_ops_changes(d->session);
     fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
     fuse_loop_cfg_set_idle_threads(config, IDLE_THREADS);
     raise_read_ahead(d->options->mountpoint);
     r = keeper_start(&d->keeper, d->tree, d->options->sync ? SYNC_AGE : d->options->interval);
-    if (r == 0) r = watch_start(&d->watch, d->tree, d->store->path, &changes);
+    if (r == 0) r = watch_start(&d->watch, d->tree, d->store->path, &d->changes);
+    if (r == 0) r = listen_to_commands(d);
     if (r == 0 && d->options->apply) r = apply_start(&d->apply, d->store->path, d->options->mountpoint);
     if (r == 0) {
         r = fuse_session_loop_mt(d->session, config);
@@ -231,6 +273,7 @@ static int start_and_serve(struct daemon *d)
     if (r == 0) r = serve(d);
     if (!is_handing_over) end_connection(d);
     watch_stop(d->watch);
+    control_stop(d->control);
     keeper_stop(d->keeper);
     apply_stop(d->apply);
     fuse_remove_signal_handlers(d->session);

@@ -110,5 +110,12 @@ int db_wal_pages(struct db *db);
  * connection begins it anew, as does calling this again outside a transaction; one on another gets no further than its beginning. */
 int db_keep_reading(struct db *db);
 
-/* Copies the whole database into a new file by SQLite's backup API. */
+/* Begins a transaction for reading: what this connection sees stays as it is now until db_close(), whoever writes. */
+int db_hold(struct db *db);
+
+/* Runs `sql` on a database that nobody has open, and leaves a file that is all of it, without a WAL: it may be opened
+ * immutable, and by any program. */
+int db_seal(const char *path, const char *sql);
+
+/* Copies the whole database, as `from` sees it, into a new file by SQLite's backup API. */
 int db_copy(struct db *from, const char *to_path);

@@ -1,4 +1,4 @@
-#include "delta.h"
+#include "delta_rows.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -23,16 +23,6 @@
 #define SLOT_SHIFT 4
 _Static_assert(DELTA_SLOTS_PER_HASH == 1 << SLOT_SHIFT, "a name's slots");
 #define HASH_MASK ((1u << 26) - 1)
-
-enum statement {
-    GET_INODE, ADD_INODE, SET_INODE, REMOVE_INODE, NEXT_ORPHAN, NEXT_GROWN,
-    FIND_DIRENT, ADD_DIRENT, SET_DIRENT, REMOVE_DIRENT, REMOVE_DIRENTS, NEXT_DIRENT, LIVE_DIRENT,
-    GET_CONTENT, SET_CONTENT, REMOVE_CONTENT,
-    NEXT_CHUNK, ADD_CHUNK, REMOVE_CHUNK, REMOVE_CHUNKS,
-    NEXT_UNDO, ADD_UNDO, REMOVE_UNDO, REMOVE_UNDOS, ANY_UNDO, SETTLE_UNDO, ADD_FRESH, NEXT_FRESH, REMOVE_FRESH, SETTLE_FRESH,
-    GET_XATTR, SET_XATTR, REMOVE_XATTR, REMOVE_XATTRS, LIST_XATTRS,
-    RESERVE, RECORD, SPACE, STATEMENTS
-};
 
 #define NEXT(table)                                                                                     \
     "SELECT start, \"end\", source FROM " table " WHERE ino = :ino AND start >= "                       \
@@ -85,22 +75,16 @@ static const char *const sql[STATEMENTS] = {
     [LIST_XATTRS] = "SELECT name, value FROM xattr WHERE ino = :ino ORDER BY name",
     [SPACE] = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count",
     [RECORD] = "UPDATE progress SET batch = :batch",
+    [UNDONE_SOURCES] = "SELECT DISTINCT source FROM undo WHERE source > 1 AND NOT EXISTS (SELECT 1 FROM chunk "
+                       "WHERE chunk.ino = undo.ino AND chunk.source = undo.source)",
+    [FREEZE] = "UPDATE view SET frozen = :next",
+    [NEXT_SOURCE] = "SELECT min(source) FROM (SELECT source FROM chunk WHERE ino = :ino UNION ALL "
+                    "SELECT source FROM undo WHERE ino = :ino) WHERE source > :source",
+    [UNSETTLED] = "SELECT 1 FROM undo WHERE ino = :ino UNION ALL SELECT 1 FROM fresh WHERE ino = :ino LIMIT 1",
     [RESERVE] = "UPDATE view SET next_ino = max(next_ino, :next)",
 };
 
-struct delta {
-    struct db *db;
-    struct commit *commit;
-    const struct identity *identity;
-    char *path, *image;
-    int objects_fd;
-    uint32_t image_count;
-    uint64_t image_base, shift, batch;
-    _Atomic uint64_t next_ino, reserved; /* reserved: what view.next_ino says. Changed under the lock, read without */
-    db_stmt *statements[STATEMENTS]; /* prepared when first used */
-};
-
-static int use(struct delta *d, enum statement which, db_stmt **ret)
+int delta_use(struct delta *d, enum delta_statement which, db_stmt **ret)
 {
     int r = 0;
 
@@ -109,9 +93,9 @@ static int use(struct delta *d, enum statement which, db_stmt **ret)
     return r;
 }
 
-static int use_for(struct delta *d, enum statement which, db_stmt **ret, uint64_t ino)
+int delta_use_for(struct delta *d, enum delta_statement which, db_stmt **ret, uint64_t ino)
 {
-    int r = use(d, which, ret);
+    int r = delta_use(d, which, ret);
 
     if (r == 0) db_bind_int(*ret, ":ino", ino);
     return r;
@@ -120,7 +104,7 @@ static int use_for(struct delta *d, enum statement which, db_stmt **ret, uint64_
 static int read_view(struct delta *d)
 {
     _cleanup_stmt_ db_stmt *s = NULL;
-    int r = db_prepare(d->db, &s, "SELECT image, image_count, image_base, shift, next_ino, batch FROM view, progress");
+    int r = db_prepare(d->db, &s, "SELECT image, image_count, image_base, shift, next_ino, batch, frozen FROM view, progress");
 
     if (r == 0) r = db_step(s);
     if (r <= 0) return r < 0 ? r : -EIO;
@@ -131,6 +115,7 @@ static int read_view(struct delta *d)
     d->reserved = db_int(s, 4);
     d->next_ino = d->reserved;
     d->batch = db_int(s, 5);
+    d->frozen = db_int(s, 6);
     if (!d->image) return -ENOMEM;
     if (d->image_base < DELTA_FIRST || d->image_base + d->image_count >= d->reserved ||
         d->shift + d->reserved > IDENTITY_INO_MAX / 2)
@@ -149,30 +134,23 @@ static int open_existing(struct delta *d, int nodes_fd, const char *serial)
     if (!objects) return -ENOMEM;
     d->objects_fd = io_open_beneath(nodes_fd, objects, O_RDONLY | O_DIRECTORY, 0);
     if (d->objects_fd < 0) return d->objects_fd;
-    r = db_open(&d->db, d->path, DB_WRITE);
-    if (r == 0) r = delta_upgrade(d->db);
+    r = d->sealed ? db_open_immutable(&d->db, d->path) : db_open(&d->db, d->path, DB_WRITE);
+    if (r == 0 && !d->sealed) r = delta_upgrade(d->db);
     if (r == 0) r = read_view(d);
     if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, serial, settle, d);
     if (r == 0) commit_number(d->commit, d->batch, record);
     return r;
 }
 
-int delta_open(struct delta **ret_delta, int nodes_fd, const char *path, const char *serial,
-               const struct identity *identity, const struct delta_base *base)
+static int open_whole(struct delta **ret_delta, int nodes_fd, const char *path, const char *serial,
+                      const struct identity *identity, bool sealed)
 {
-    _cleanup_free_ char *name = io_format("%s/delta.db", serial);
-    struct delta *d;
+    struct delta *d = calloc(1, sizeof(*d));
     int r;
 
-    if (!name) return -ENOMEM;
-    if (faccessat(nodes_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
-        if (errno != ENOENT || !base) return -errno;
-        r = delta_create(nodes_fd, path, serial, base);
-        if (r < 0) return r;
-    }
-    d = calloc(1, sizeof(*d));
     if (!d) return -ENOMEM;
     d->objects_fd = -1;
+    d->sealed = sealed;
     d->identity = identity;
     d->path = io_format("%s/delta.db", path);
     r = d->path ? open_existing(d, nodes_fd, serial) : -ENOMEM;
@@ -183,6 +161,26 @@ int delta_open(struct delta **ret_delta, int nodes_fd, const char *path, const c
     }
     *ret_delta = d;
     return 0;
+}
+
+int delta_open(struct delta **ret_delta, int nodes_fd, const char *path, const char *serial,
+               const struct identity *identity, const struct delta_base *base)
+{
+    _cleanup_free_ char *name = io_format("%s/delta.db", serial);
+
+    if (!name) return -ENOMEM;
+    if (faccessat(nodes_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+        int r = errno != ENOENT || !base ? -errno : delta_create(nodes_fd, path, serial, base);
+
+        if (r < 0) return r;
+    }
+    return open_whole(ret_delta, nodes_fd, path, serial, identity, false);
+}
+
+int delta_open_sealed(struct delta **ret_delta, int nodes_fd, const char *path, const char *serial,
+                      const struct identity *identity)
+{
+    return open_whole(ret_delta, nodes_fd, path, serial, identity, true);
 }
 
 void delta_close(struct delta *d)
@@ -204,11 +202,12 @@ uint32_t delta_image_count(const struct delta *d) { return d->image_count; }
 uint64_t delta_image_base(const struct delta *d) { return d->image_base; }
 uint64_t delta_shift(const struct delta *d) { return d->shift; }
 uint64_t delta_batch(const struct delta *d) { return d->batch; }
+uint64_t delta_reserved(const struct delta *d) { return d->reserved; }
 
 static int write_reservation(struct delta *d, uint64_t next)
 {
     db_stmt *s;
-    int r = use(d, RESERVE, &s);
+    int r = delta_use(d, RESERVE, &s);
 
     if (r < 0) return r;
     if (next + d->shift > IDENTITY_INO_MAX / 2) return -ENOSPC;
@@ -239,7 +238,7 @@ int delta_reserve(struct delta *d)
 static int space(struct delta *d, uint64_t *ret_bytes, uint64_t *ret_free)
 {
     db_stmt *s;
-    int r = use(d, SPACE, &s);
+    int r = delta_use(d, SPACE, &s);
 
     if (r == 0) r = db_step(s);
     if (r <= 0) return r < 0 ? r : -EIO;
@@ -289,7 +288,7 @@ bool delta_knows_ino(const struct delta *d, uint64_t ino)
 int delta_get_inode(struct delta *d, uint64_t ino, struct delta_inode *i)
 {
     db_stmt *s;
-    int r = use_for(d, GET_INODE, &s, ino);
+    int r = delta_use_for(d, GET_INODE, &s, ino);
 
     if (r == 0) r = db_step(s);
     if (r <= 0) return r;
@@ -314,10 +313,10 @@ int delta_get_inode(struct delta *d, uint64_t ino, struct delta_inode *i)
     return 1;
 }
 
-static int write_inode(struct delta *d, enum statement which, const struct delta_inode *i)
+static int write_inode(struct delta *d, enum delta_statement which, const struct delta_inode *i)
 {
     db_stmt *s;
-    int r = use_for(d, which, &s, i->ino);
+    int r = delta_use_for(d, which, &s, i->ino);
 
     if (r < 0) return r;
     db_bind_int(s, ":image_ino", i->image_ino);
@@ -348,10 +347,10 @@ int delta_set_inode(struct delta *d, const struct delta_inode *inode)
     return write_inode(d, SET_INODE, inode);
 }
 
-static int run_for(struct delta *d, enum statement which, uint64_t ino)
+static int run_for(struct delta *d, enum delta_statement which, uint64_t ino)
 {
     db_stmt *s;
-    int r = use_for(d, which, &s, ino);
+    int r = delta_use_for(d, which, &s, ino);
 
     return r < 0 ? r : db_run(s);
 }
@@ -394,7 +393,7 @@ static int find_dirent(struct delta *d, uint64_t parent, const char *name, size_
 {
     uint32_t first = delta_first_slot(d->identity, name, length);
     db_stmt *s;
-    int r = use(d, FIND_DIRENT, &s);
+    int r = delta_use(d, FIND_DIRENT, &s);
 
     if (r < 0) return r;
     *ret_taken = 0;
@@ -430,7 +429,7 @@ int delta_set_dirent(struct delta *d, uint64_t parent, const char *name, size_t 
 
     if (found < 0) return found;
     if (!found && taken == (1u << DELTA_SLOTS_PER_HASH) - 1) return -ENOSPC;
-    r = use_for(d, found ? SET_DIRENT : ADD_DIRENT, &s, ino);
+    r = delta_use_for(d, found ? SET_DIRENT : ADD_DIRENT, &s, ino);
     if (r < 0) return r;
     db_bind_int(s, ":parent", parent);
     db_bind_int(s, ":slot", found ? e.slot : delta_first_slot(d->identity, name, length) + __builtin_ctz(~taken));
@@ -439,10 +438,10 @@ int delta_set_dirent(struct delta *d, uint64_t parent, const char *name, size_t 
     return db_run(s);
 }
 
-static int run_for_parent(struct delta *d, enum statement which, uint64_t parent)
+static int run_for_parent(struct delta *d, enum delta_statement which, uint64_t parent)
 {
     db_stmt *s;
-    int r = use(d, which, &s);
+    int r = delta_use(d, which, &s);
 
     if (r < 0) return r;
     db_bind_int(s, ":parent", parent);
@@ -456,7 +455,7 @@ int delta_remove_dirent(struct delta *d, uint64_t parent, const char *name, size
     int r = delta_get_dirent(d, parent, name, length, &e);
 
     if (r <= 0) return r;
-    r = use(d, REMOVE_DIRENT, &s);
+    r = delta_use(d, REMOVE_DIRENT, &s);
     if (r < 0) return r;
     db_bind_int(s, ":parent", parent);
     db_bind_int(s, ":slot", e.slot);
@@ -473,7 +472,7 @@ int delta_next_dirent(struct delta *d, uint64_t parent, uint32_t slot, struct de
     const void *name;
     size_t length;
     db_stmt *s;
-    int r = use(d, NEXT_DIRENT, &s);
+    int r = delta_use(d, NEXT_DIRENT, &s);
 
     if (r < 0) return r;
     db_bind_int(s, ":parent", parent);
@@ -490,7 +489,7 @@ int delta_next_dirent(struct delta *d, uint64_t parent, uint32_t slot, struct de
 int delta_has_live_dirent(struct delta *d, uint64_t parent)
 {
     db_stmt *s;
-    int r = use(d, LIVE_DIRENT, &s);
+    int r = delta_use(d, LIVE_DIRENT, &s);
 
     if (r < 0) return r;
     db_bind_int(s, ":parent", parent);
@@ -525,10 +524,11 @@ int delta_each_inode(struct delta *d, uint64_t below, delta_ino_fn fn, void *dat
 
 int delta_each_object(struct delta *d, delta_ino_fn fn, void *data)
 {
-    return each(d, "SELECT object FROM inode WHERE object > 0", fn, data);
+    return each(d, "SELECT object FROM inode WHERE object > 0 UNION SELECT source FROM chunk WHERE source > 1 "
+                   "UNION SELECT source FROM undo WHERE source > 1", fn, data);
 }
 
-static int read_blob(db_stmt *s, void *buffer, size_t size, size_t *ret_length)
+int delta_read_blob(db_stmt *s, void *buffer, size_t size, size_t *ret_length)
 {
     const void *data;
     int r = db_step(s);
@@ -543,15 +543,15 @@ static int read_blob(db_stmt *s, void *buffer, size_t size, size_t *ret_length)
 int delta_get_content(struct delta *d, uint64_t ino, void *buffer, size_t size, size_t *ret_length)
 {
     db_stmt *s;
-    int r = use_for(d, GET_CONTENT, &s, ino);
+    int r = delta_use_for(d, GET_CONTENT, &s, ino);
 
-    return r < 0 ? r : read_blob(s, buffer, size, ret_length);
+    return r < 0 ? r : delta_read_blob(s, buffer, size, ret_length);
 }
 
 int delta_set_content(struct delta *d, uint64_t ino, const void *data, size_t size)
 {
     db_stmt *s;
-    int r = use_for(d, SET_CONTENT, &s, ino);
+    int r = delta_use_for(d, SET_CONTENT, &s, ino);
 
     if (r < 0) return r;
     db_bind_blob(s, ":data", data, size);
@@ -566,10 +566,10 @@ int delta_remove_content(struct delta *d, uint64_t ino)
 /* Tables chunk and undo are of one shape; which of them is the number of its first statement. */
 enum { NEXT_OF = NEXT_CHUNK - NEXT_CHUNK, ADD_OF = ADD_CHUNK - NEXT_CHUNK, REMOVE_OF = REMOVE_CHUNK - NEXT_CHUNK };
 
-static int next_part(struct delta *d, enum statement table, uint64_t ino, uint64_t offset, struct delta_chunk *c)
+static int next_part(struct delta *d, enum delta_statement table, uint64_t ino, uint64_t offset, struct delta_chunk *c)
 {
     db_stmt *s;
-    int r = use_for(d, table + NEXT_OF, &s, ino);
+    int r = delta_use_for(d, table + NEXT_OF, &s, ino);
 
     if (r < 0) return r;
     db_bind_int(s, ":offset", offset);
@@ -580,10 +580,10 @@ static int next_part(struct delta *d, enum statement table, uint64_t ino, uint64
     return 1;
 }
 
-static int add_part(struct delta *d, enum statement table, uint64_t ino, const struct delta_chunk *c)
+static int add_part(struct delta *d, enum delta_statement table, uint64_t ino, const struct delta_chunk *c)
 {
     db_stmt *s;
-    int r = use_for(d, table + ADD_OF, &s, ino);
+    int r = delta_use_for(d, table + ADD_OF, &s, ino);
 
     if (r < 0) return r;
     db_bind_int(s, ":start", c->start);
@@ -592,10 +592,10 @@ static int add_part(struct delta *d, enum statement table, uint64_t ino, const s
     return db_run(s);
 }
 
-static int remove_part(struct delta *d, enum statement table, uint64_t ino, uint64_t start)
+static int remove_part(struct delta *d, enum delta_statement table, uint64_t ino, uint64_t start)
 {
     db_stmt *s;
-    int r = use_for(d, table + REMOVE_OF, &s, ino);
+    int r = delta_use_for(d, table + REMOVE_OF, &s, ino);
 
     if (r < 0) return r;
     db_bind_int(s, ":start", start);
@@ -603,7 +603,7 @@ static int remove_part(struct delta *d, enum statement table, uint64_t ino, uint
 }
 
 /* Cuts [start, end) out of the parts in the table; what is cut goes to undo if `keep`. 1: there was something to cut. */
-static int cut(struct delta *d, enum statement table, uint64_t ino, uint64_t start, uint64_t end, bool keep)
+static int cut(struct delta *d, enum delta_statement table, uint64_t ino, uint64_t start, uint64_t end, bool keep)
 {
     struct delta_chunk c;
     int r, found = 0;
@@ -648,7 +648,7 @@ int delta_discard_chunks(struct delta *d, uint64_t ino, uint64_t start, uint64_t
 int delta_add_fresh(struct delta *d, uint64_t ino, uint64_t size)
 {
     db_stmt *s;
-    int r = use_for(d, ADD_FRESH, &s, ino);
+    int r = delta_use_for(d, ADD_FRESH, &s, ino);
 
     if (r < 0) return r;
     db_bind_int(s, ":size", size);
@@ -658,7 +658,7 @@ int delta_add_fresh(struct delta *d, uint64_t ino, uint64_t size)
 int delta_next_undo(struct delta *d, const struct delta_undo *after, struct delta_undo *u)
 {
     db_stmt *s;
-    int r = use_for(d, ANY_UNDO, &s, after->ino);
+    int r = delta_use_for(d, ANY_UNDO, &s, after->ino);
 
     if (r < 0) return r;
     db_bind_int(s, ":start", after->chunk.start);
@@ -669,10 +669,10 @@ int delta_next_undo(struct delta *d, const struct delta_undo *after, struct delt
     return 1;
 }
 
-static int next_inode(struct delta *d, enum statement which, uint64_t ino, uint64_t *ret_ino)
+static int next_inode(struct delta *d, enum delta_statement which, uint64_t ino, uint64_t *ret_ino)
 {
     db_stmt *s;
-    int r = use_for(d, which, &s, ino);
+    int r = delta_use_for(d, which, &s, ino);
 
     if (r == 0) r = db_step(s);
     if (r <= 0) return r;
@@ -694,7 +694,7 @@ int delta_next_grown(struct delta *d, uint64_t ino, uint64_t *ret_ino)
 int delta_next_fresh(struct delta *d, uint64_t ino, uint64_t *ret_ino, uint64_t *ret_size)
 {
     db_stmt *s;
-    int r = use_for(d, NEXT_FRESH, &s, ino);
+    int r = delta_use_for(d, NEXT_FRESH, &s, ino);
 
     if (r == 0) r = db_step(s);
     if (r <= 0) return r;
@@ -716,10 +716,13 @@ static int settle(void *data)
 {
     struct delta *d = data;
     db_stmt *s;
-    int r = use(d, SETTLE_UNDO, &s);
+    int r = delta_use(d, UNDONE_SOURCES, &s);
 
+    while (r >= 0 && (r = db_step(s)) > 0) r = commit_drops_object(d->commit, db_int(s, 0));
+    if (r < 0) return r;
+    r = delta_use(d, SETTLE_UNDO, &s);
     if (r == 0) r = db_run(s);
-    if (r == 0) r = use(d, SETTLE_FRESH, &s);
+    if (r == 0) r = delta_use(d, SETTLE_FRESH, &s);
     return r < 0 ? r : db_run(s);
 }
 
@@ -727,61 +730,9 @@ static int settle(void *data)
 static int record(void *data, uint64_t batch)
 {
     db_stmt *s;
-    int r = use(data, RECORD, &s);
+    int r = delta_use(data, RECORD, &s);
 
     if (r < 0) return r;
     db_bind_int(s, ":batch", batch);
     return db_run(s);
-}
-
-static int use_xattr(struct delta *d, enum statement which, db_stmt **ret, uint64_t ino, const char *name)
-{
-    int r = use_for(d, which, ret, ino);
-
-    if (r == 0) db_bind_text(*ret, ":name", name);
-    return r;
-}
-
-int delta_get_xattr(struct delta *d, uint64_t ino, const char *name, void *buffer, size_t size, size_t *ret_length)
-{
-    db_stmt *s;
-    int r = use_xattr(d, GET_XATTR, &s, ino, name);
-
-    return r < 0 ? r : read_blob(s, buffer, size, ret_length);
-}
-
-int delta_set_xattr(struct delta *d, uint64_t ino, const char *name, const void *value, size_t size)
-{
-    db_stmt *s;
-    int r = use_xattr(d, SET_XATTR, &s, ino, name);
-
-    if (r < 0) return r;
-    db_bind_blob(s, ":value", value, size);
-    return db_run(s);
-}
-
-int delta_remove_xattr(struct delta *d, uint64_t ino, const char *name)
-{
-    db_stmt *s;
-    int r = use_xattr(d, REMOVE_XATTR, &s, ino, name);
-
-    if (r == 0) r = db_run(s);
-    return r < 0 ? r : db_changes(d->db) > 0;
-}
-
-int delta_xattrs(struct delta *d, uint64_t ino, delta_xattr_fn fn, void *data)
-{
-    db_stmt *s;
-    int r = use_for(d, LIST_XATTRS, &s, ino);
-
-    if (r < 0) return r;
-    while ((r = db_step(s)) > 0) {
-        size_t size;
-        const void *value = db_blob(s, 1, &size);
-
-        r = fn(db_text(s, 0), value, size, data);
-        if (r != 0) break;
-    }
-    db_reset(s);
-    return r;
 }

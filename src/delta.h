@@ -50,6 +50,9 @@ struct delta_base {
 /* Opens nodes_fd/SERIAL/delta.db, `path` being that directory's path; makes it when `create` is given. -ENOENT: there is none. -EPROTO: made by a newer version. */
 int delta_open(struct delta **ret_delta, int nodes_fd, const char *path, const char *serial, const struct identity *identity,
                const struct delta_base *create);
+/* One that nobody writes any more (a snapshot's; see db_seal()), for reading; any number of times at once. -EIO: damaged. */
+int delta_open_sealed(struct delta **ret_delta, int nodes_fd, const char *path, const char *serial,
+                      const struct identity *identity);
 void delta_close(struct delta *delta);
 
 struct commit *delta_commit(struct delta *delta);
@@ -61,6 +64,19 @@ const char *delta_image(const struct delta *delta);
 uint32_t delta_image_count(const struct delta *delta);
 uint64_t delta_image_base(const struct delta *delta);
 uint64_t delta_shift(const struct delta *delta);
+/* Above every number that was given out. No lock is needed. */
+uint64_t delta_reserved(const struct delta *delta);
+
+/* Snapshots share the object, so it is never written. No lock is needed, but see view.freeze_lock. */
+bool delta_is_shared(const struct delta *delta, int64_t object);
+/* All objects there are become shared. */
+int delta_freeze(struct delta *delta);
+/* The objects that parts of the inode come from beside its own, in number order after `after`: 1 and *ret_source, 0 at the end. */
+int delta_next_source(struct delta *delta, uint64_t ino, uint64_t after, uint64_t *ret_source);
+/* 1: nothing differs from the image. */
+int delta_is_empty(struct delta *delta);
+/* 1: neither undo nor fresh has rows of the inode. */
+int delta_is_settled(struct delta *delta, uint64_t ino);
 
 /* The last batch that had been committed with its number when the delta was opened: see commit_number(). */
 uint64_t delta_batch(const struct delta *delta);
@@ -115,7 +131,7 @@ int delta_remove_content(struct delta *delta, uint64_t ino);
 
 /* delta_chunk.source */
 #define DELTA_SOURCE_IMAGE 0
-#define DELTA_SOURCE_ROW 1
+#define DELTA_SOURCE_ROW 1 /* above: an object */
 
 struct delta_chunk {
     uint64_t start, end;

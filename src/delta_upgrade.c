@@ -14,6 +14,8 @@ static const char *const steps[] = {
     [2] = "CREATE TABLE progress(id INTEGER PRIMARY KEY CHECK (id = 1), batch INTEGER NOT NULL) STRICT;"
           "INSERT INTO progress(id, batch) VALUES (1, 0);"
           "PRAGMA user_version = 3",
+    [3] = "ALTER TABLE view ADD COLUMN frozen INTEGER NOT NULL DEFAULT 0;"
+          "PRAGMA user_version = 4",
 };
 
 static int read_version(struct db *db, int *ret_version)

@@ -1,7 +1,7 @@
 /* delta_upgrade: a delta.db of an older version becomes one of this version, step by step, before anything else reads it. */
 #pragma once
 
-#define DELTA_FORMAT 3 /* PRAGMA user_version of a delta.db that this program makes */
+#define DELTA_FORMAT 4 /* PRAGMA user_version of a delta.db that this program makes */
 
 struct db;
 

@@ -123,6 +123,38 @@ static char *base_of_delta(const char *dir)
     return r > 0 && db_text(s, 0) ? strdup(db_text(s, 0)) : NULL;
 }
 
+/* Nobody writes it, so nothing of it is mended. */
+static void check_snapshot(struct run *run, const char *serial, const char *node_dir, const char *name)
+{
+    struct fsck *f = &run->fsck;
+    const struct fsck_options *options = f->options;
+    struct fsck_options reading = *options;
+    bool mounted = f->mounted;
+    _cleanup_free_ char *where = io_format("node %s, snapshot %s", serial, name);
+    _cleanup_free_ char *dir = io_format("%s/snapshots/%s", node_dir, name), *base = dir ? base_of_delta(dir) : NULL;
+    struct fsck_delta delta = {.where = where, .dir = dir, .serial = serial, .base = base};
+
+    if (!where || !dir) return;
+    delta.image = base ? use_image(run, base) : NULL;
+    reading.repair = false;
+    f->options = &reading;
+    f->mounted = false;
+    fsck_delta(f, &delta);
+    f->options = options;
+    f->mounted = mounted;
+}
+
+static void check_snapshots(struct run *run, const char *serial, const char *node_dir)
+{
+    _cleanup_free_ char *path = io_format("%s/snapshots", node_dir);
+    DIR *snapshots = path ? opendir(path) : NULL;
+    struct dirent *e;
+
+    while (snapshots && (e = readdir(snapshots)))
+        if (e->d_name[0] != '.') check_snapshot(run, serial, node_dir, e->d_name);
+    if (snapshots) closedir(snapshots);
+}
+
 static void check_node(struct run *run, const char *serial)
 {
     struct fsck *f = &run->fsck;
@@ -140,6 +172,7 @@ static void check_node(struct run *run, const char *serial)
     delta.image = base ? use_image(run, base) : NULL;
     f->result.nodes++;
     fsck_delta(f, &delta);
+    check_snapshots(run, serial, dir);
 }
 
 static int check_nodes(struct run *run)

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "content.h"
+#include "object.h"
 
 #define LL(x) ((long long)(x))
 
@@ -15,11 +16,31 @@ static void set_inode(struct fsck_check *c, const struct delta_inode *row)
 
 /* ---- chunks ---- */
 
+/* Of an object that was looked for in vain: it goes only when no row has named it before. */
+static bool is_chunk_gone(const struct fsck_check *c, const struct fsck_chunk *chunk)
+{
+    _cleanup_stmt_ db_stmt *s = NULL;
+    int r = db_prepare(c->model.db, &s, "SELECT 1 FROM chunk WHERE ino = :ino AND source = :source LIMIT 1");
+
+    if (r < 0) return false;
+    db_bind_int(s, ":ino", chunk->ino);
+    db_bind_int(s, ":source", chunk->source);
+    return db_step(s) == 0;
+}
+
+static bool is_shared_object_there(const struct fsck_check *c, const struct fsck_chunk *chunk)
+{
+    struct stat st;
+
+    return object_stat(c->objects_fd, chunk->source, &st) == 0 || (!c->commit && is_chunk_gone(c, chunk));
+}
+
 static bool is_source_there(const struct fsck_check *c, const struct fsck_item *item, const struct fsck_chunk *chunk)
 {
     const struct image_inode *below;
 
     if (chunk->source == DELTA_SOURCE_ROW) return item->content >= chunk->end;
+    if (chunk->source > DELTA_SOURCE_ROW) return is_shared_object_there(c, chunk);
     if (chunk->source != DELTA_SOURCE_IMAGE || !item->row.image_ino) return false;
     if (!c->model.image) return true;
     below = image_inode(c->model.image, item->row.image_ino);

@@ -44,7 +44,8 @@ static int compare(const void *a, const void *b)
 static int spoken_of(struct fsck_check *c, struct numbers *n)
 {
     _cleanup_stmt_ db_stmt *s = NULL;
-    int r = db_prepare(c->model.db, &s, "SELECT object FROM inode WHERE object > 0 ORDER BY object");
+    int r = db_prepare(c->model.db, &s, "SELECT object FROM inode WHERE object > 0 UNION "
+                       "SELECT source FROM chunk WHERE source > 1 UNION SELECT source FROM undo WHERE source > 1 ORDER BY 1");
 
     n->count = 0;
     while (r == 0 && (r = db_step(s)) > 0) r = add(n, db_int(s, 0));

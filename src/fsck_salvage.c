@@ -21,7 +21,8 @@
 
 /* Only rows whose values can be what the column says: the pages of others may have been read as these. */
 static const char *const copies[] = {
-    "INSERT OR IGNORE INTO main.view SELECT id, image, image_count, image_base, shift, next_ino FROM old.view "
+    "INSERT OR IGNORE INTO main.view(id, image, image_count, image_base, shift, next_ino) "
+    "SELECT id, image, image_count, image_base, shift, next_ino FROM old.view "
     "WHERE id = 1 AND typeof(image) = 'text' AND image_base > 0 AND shift >= 0 AND next_ino > 0",
     "INSERT OR IGNORE INTO main.inode SELECT ino, image_ino, mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, parent, "
     "object, chunked, ifnull(object, 0) > 0 FROM old.inode WHERE mode BETWEEN 0 AND 65535 AND size >= 0 AND nlink >= 0 AND ino > 0",
@@ -92,7 +93,8 @@ static int complete_view(struct db *db, const struct fsck_salvage_base *base)
     if (r < 0) return r;
     db_bind_int(s, ":step", INO_STEP);
     r = db_run(s);
-    return r < 0 ? r : db_changes(db) == 1 ? 0 : -ENODATA;
+    if (r < 0 || db_changes(db) != 1) return r < 0 ? r : -ENODATA;
+    return db_exec(db, "UPDATE view SET frozen = next_ino"); /* snapshots may share any of them */
 }
 
 static int fill(struct db *db, const char *recovered, const struct fsck_salvage_base *base)

@@ -79,7 +79,7 @@ static const struct command commands[] = {
     {
         .name = "node",
         .sub = "add",
-        .usage = "[SERIAL] [--pending MAC] [--mac MAC] [--ip IP] [--hostname NAME] [--image NAME]",
+        .usage = "[SERIAL] [--pending MAC] [--mac MAC] [--ip IP] [--hostname NAME] [--image NAME] [--from SERIAL[@SNAPSHOT]]",
         .summary = "add a node",
         .help = "Adds a node, mounted or not. Its root is MOUNTPOINT/system/SERIAL/rootfs.\n"
                 "  --pending MAC    one of 'coppice node pending'; without SERIAL it is named by the serial that the board\n"
@@ -88,7 +88,8 @@ static const struct command commands[] = {
                 "  --mac MAC        its network card: b8:27:eb:42:32:c8 or B8-27-EB-42-32-C8\n"
                 "  --ip IP          its IPv4 address\n"
                 "  --hostname NAME  its host name\n"
-                "  --image NAME     its image; without it, the default image\n",
+                "  --image NAME     its image; without it, the default image\n"
+                "  --from NODE      with all that node NODE has changed by now, or at its snapshot with NODE@SNAPSHOT\n",
         .example = "node add 000000008a4232c8 --mac b8:27:eb:42:32:c8",
         .run = cmd_node_add,
     },
@@ -211,6 +212,62 @@ static const struct command commands[] = {
                 "  --image NAME  the image's own; without it, that of every image\n",
         .example = "template remove etc/motd",
         .run = cmd_template_remove,
+    },
+    {
+        .name = "snapshot",
+        .sub = "create",
+        .usage = "SERIAL NAME [--note TEXT]",
+        .summary = "keep what a node's root shows now",
+        .help = "Keeps what the node's root shows in this instant, mounted or not; the node goes on.\n"
+                "It takes the room of the rows of its changes; contents are shared.\n"
+                "  --note TEXT  for 'snapshot list'\n",
+        .example = "snapshot create 000000008a4232c8 before-upgrade",
+        .run = cmd_snapshot_create,
+    },
+    {
+        .name = "snapshot",
+        .sub = "list",
+        .usage = "[SERIAL] [--json]",
+        .summary = "list the snapshots",
+        .help = "Lists the snapshots, of one node or of all, the oldest first.\n"
+                "AUTOMATIC are those that reset and rebase take; MADE is empty for a row whose snapshot is still to be made.\n"
+                "  --json  print JSON\n",
+        .example = "snapshot list 000000008a4232c8",
+        .run = cmd_snapshot_list,
+    },
+    {
+        .name = "snapshot",
+        .sub = "delete",
+        .usage = "SERIAL NAME",
+        .summary = "delete a snapshot",
+        .help = "Deletes a snapshot. Nothing else needs it: clones and other snapshots have links of their own.\n",
+        .example = "snapshot delete 000000008a4232c8 before-upgrade",
+        .run = cmd_snapshot_delete,
+    },
+    {
+        .name = "snapshot",
+        .sub = "prune",
+        .usage = "SERIAL [--keep N] [--keep-days N]",
+        .summary = "delete old snapshots",
+        .help = "Deletes the node's snapshots but for those that one of the rules keeps.\n"
+                "  --keep N       the newest N\n"
+                "  --keep-days N  those of the last N days\n",
+        .example = "snapshot prune 000000008a4232c8 --keep 7",
+        .run = cmd_snapshot_prune,
+    },
+    {
+        .name = "reset",
+        .usage = "SERIAL [--to NAME] [--force] [--discard]",
+        .summary = "take a node back to its image or to a snapshot",
+        .help = "Takes the node's root back to its image, or to a snapshot. Files that the node has open are stale then.\n"
+                "What the root showed is kept as snapshot before-reset: 'reset SERIAL --to before-reset' undoes a reset.\n"
+                "Setting keep_automatic says how many of these are kept, older ones with their date in the name (3; 0: none).\n"
+                "A node that has mounted its root, or has used it in the last 10 seconds, is left alone.\n"
+                "  --to NAME  to this snapshot\n"
+                "  --force    also while it is in use\n"
+                "  --discard  keep no snapshot of what there was\n",
+        .example = "reset 000000008a4232c8",
+        .run = cmd_reset,
     },
     {
         .name = "mount",

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io.h"
+
 #define NAME_SIZE 24 /* of any 64-bit number */
 
 static const char *name_of(char name[NAME_SIZE], uint64_t id)
@@ -52,4 +54,34 @@ int object_stat(int objects_fd, uint64_t id, struct stat *ret_stat)
     char name[NAME_SIZE];
 
     return fstatat(objects_fd, name_of(name, id), ret_stat, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+static int copy(int objects_fd, uint64_t id, int to_objects_fd)
+{
+    _cleanup_close_ int from = object_open(objects_fd, id, O_RDONLY), to = -1;
+    struct stat st;
+
+    if (from < 0) return from;
+    if (fstat(from, &st) < 0) return -errno;
+    to = object_open(to_objects_fd, id, O_RDWR | O_CREAT | O_EXCL);
+    if (to < 0) return to;
+    if (ftruncate(to, st.st_size) < 0) return -errno;
+    for (off_t end, start = lseek(from, 0, SEEK_DATA); start >= 0; start = lseek(from, end, SEEK_DATA)) {
+        int r;
+
+        end = lseek(from, start, SEEK_HOLE);
+        if (end < 0) return -errno;
+        r = io_copy(from, start, to, start, end - start);
+        if (r < 0) return r;
+    }
+    return errno == ENXIO ? 0 : -errno;
+}
+
+int object_share(int objects_fd, uint64_t id, int to_objects_fd)
+{
+    char name[NAME_SIZE];
+
+    name_of(name, id);
+    if (linkat(objects_fd, name, to_objects_fd, name, 0) == 0) return 0;
+    return errno == EMLINK ? copy(objects_fd, id, to_objects_fd) : -errno;
 }

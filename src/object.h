@@ -16,5 +16,8 @@ int object_create(int objects_fd, uint64_t id);
 /* Is it the name of an object, and of which? */
 bool object_is_name(const char *name, uint64_t *ret_id);
 
+/* A hard link in another directory; a copy where that cannot be (too many links). */
+int object_share(int objects_fd, uint64_t id, int to_objects_fd);
+
 int object_unlink(int objects_fd, uint64_t id);
 int object_stat(int objects_fd, uint64_t id, struct stat *ret_stat);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -169,4 +170,19 @@ size_t references_total(struct handover *h)
     count = living(h);
     pthread_mutex_unlock(&h->lock);
     return count;
+}
+
+int references_list(struct handover *h, uint32_t node, uint64_t **ret_inos, size_t *ret_count)
+{
+    uint64_t *inos;
+    size_t count = 0;
+
+    pthread_mutex_lock(&h->lock);
+    inos = calloc(h->used + 1, sizeof(*inos));
+    for (size_t i = 0; inos && i < h->room; i++)
+        if (h->table[i].count && h->table[i].key >> IDENTITY_INO_BITS == node) inos[count++] = h->table[i].key & IDENTITY_INO_MAX;
+    pthread_mutex_unlock(&h->lock);
+    *ret_inos = inos;
+    *ret_count = count;
+    return inos ? 0 : -ENOMEM;
 }

@@ -17,5 +17,8 @@ int references_add(struct handover *handover, uint32_t node, uint64_t ino);
 uint64_t references_sub(struct handover *handover, uint32_t node, uint64_t ino, uint64_t count);
 uint64_t references_get(struct handover *handover, uint32_t node, uint64_t ino);
 
+/* The numbers of the node's inodes that the kernel refers to: a list that the caller frees; negative errno. Walks through all. */
+int references_list(struct handover *handover, uint32_t node, uint64_t **ret_inos, size_t *ret_count);
+
 /* Inodes that the kernel refers to. Walks through all. */
 size_t references_total(struct handover *handover);

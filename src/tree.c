@@ -1,4 +1,4 @@
-#include "tree.h"
+#include "tree_rows.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,53 +18,13 @@
 #include "room.h"
 #include "store.h"
 #include "template.h"
+#include "tree_replace.h"
 
 #define MAX_NODES (1u << IDENTITY_NODE_BITS)
 #define FIRST_NODE 3 /* cookies of directories up here: 1 and 2 are the dots */
 
 /* Inode numbers above the views: of node 0, and of each node beside its root. */
 enum { INO_SYSTEM = 2, INO_TFTPBOOT = 3, INO_NODE = 2, INO_BOOT_LINK = 3, INO_TFTP_LINK = 4, INO_SERIAL_LINK = 5 };
-
-struct tree_node {
-    struct tree *tree;
-    uint32_t number;
-    _Atomic unsigned users; /* requests that hold it */
-
-    /* Guarded by tree.lock; changed with it held for writing. */
-    char *serial, *mac_name, *image, *boot; /* mac_name: with dashes; NULL: none. image, boot: NULL without an image */
-    char tail[BOOTNAME_TAIL];               /* the name of its second link in tftpboot; "": none */
-    bool gone;                              /* its row was deleted */
-    bool seen;                              /* by the refresh under way */
-
-    _Atomic bool link_changed; /* where `boot` leads: the kernel keeps targets */
-    _Atomic bool tidied;       /* somebody is at it */
-    bool told;                 /* the kernel, that the node is gone; the following thread's own */
-    _Atomic int unwritten;     /* personal files that could not be written */
-    int64_t tried;             /* the catalog's version when they were tried; the following thread's own */
-
-    pthread_mutex_t open_lock; /* held while the view is opened or closed */
-    _Atomic(struct view *) view;
-};
-
-struct tree {
-    struct store *store;
-    struct identity identity;
-    struct view_shared shared;
-    char *images_path, *nodes_path;
-    int images_fd, nodes_fd;
-    struct room disk;
-
-    pthread_mutex_t catalog_lock; /* guards the catalog and the versions; taken before `lock` */
-    int64_t version, told_version;
-    atomic_bool listed; /* somebody has listed what the catalog decides, and the kernel has kept it */
-
-    struct imageset images;
-
-    pthread_rwlock_t lock; /* guards the table and what node fields say */
-    struct tree_node **nodes; /* by number; NULL: no such node */
-    uint32_t room;            /* of nodes */
-    int64_t changed;          /* nanoseconds since 1970: when the catalog was last seen to change */
-};
 
 /* ---- the catalog ---- */
 
@@ -267,7 +227,7 @@ static int bind(struct tree *t, uint32_t number, const char *image)
     return r;
 }
 
-static int open_view(struct tree_node *node)
+int tree_open_view(struct tree_node *node)
 {
     struct tree *t = node->tree;
     _cleanup_free_ char *name = NULL, *serial = NULL;
@@ -276,10 +236,14 @@ static int open_view(struct tree_node *node)
     int r;
 
     pthread_rwlock_rdlock(&t->lock);
-    name = node->image ? io_format("%s", node->image) : NULL;
     serial = io_format("%s", node->serial);
     pthread_rwlock_unlock(&t->lock);
     if (!serial) return -ENOMEM;
+    r = tree_carry_on(node, serial);
+    if (r < 0) return r;
+    pthread_rwlock_rdlock(&t->lock);
+    name = node->image ? io_format("%s", node->image) : NULL;
+    pthread_rwlock_unlock(&t->lock);
     if (!name) return -ENOENT;
     r = bind(t, node->number, name);
     if (r == 0) r = imageset_get(&t->images, name, &image);
@@ -296,20 +260,40 @@ static int open_view(struct tree_node *node)
     return r == -ENOENT ? -EIO : r;
 }
 
-static int get_view(struct tree_node *node, struct view **ret_view)
+/* NULL: it is not open. */
+static struct view *hold_open_view(struct tree_node *node)
 {
-    int r = 0;
+    struct view *view;
 
-    *ret_view = atomic_load(&node->view);
-    if (*ret_view) return 0;
-    pthread_mutex_lock(&node->open_lock);
-    if (!atomic_load(&node->view)) r = open_view(node);
-    pthread_mutex_unlock(&node->open_lock);
-    *ret_view = atomic_load(&node->view);
-    return r;
+    pthread_rwlock_rdlock(&node->tree->lock);
+    view = atomic_load(&node->view);
+    if (view) atomic_fetch_add(&node->view_users, 1);
+    pthread_rwlock_unlock(&node->tree->lock);
+    return view;
+}
+
+int tree_hold_view(struct tree_node *node, struct view **ret_view)
+{
+    while (!(*ret_view = hold_open_view(node))) {
+        int r = 0;
+
+        pthread_mutex_lock(&node->open_lock);
+        if (!atomic_load(&node->view)) r = tree_open_view(node);
+        pthread_mutex_unlock(&node->open_lock);
+        if (r < 0) return r;
+    }
+    return 0;
 }
 
 /* ---- from nodeids to files and back ---- */
+
+static int64_t seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return now.tv_sec;
+}
 
 static struct tree_node *hold(struct tree_node *node)
 {
@@ -347,7 +331,8 @@ static struct tree_node *hold_any(struct tree *t, uint32_t number, bool *ret_gon
 
 void tree_put(struct tree_file *file)
 {
-    if (file->node) atomic_fetch_sub(&file->node->users, 1);
+    if (file->view) tree_release_view(file->node);
+    if (file->node) tree_release(file->node);
     *file = (struct tree_file){0};
 }
 
@@ -365,8 +350,9 @@ static int get_in_view(struct tree_file *file, uint64_t ino)
 
     file->kind = TREE_VIEW;
     file->ino = ino;
-    r = get_view(file->node, &file->view);
+    r = tree_hold_view(file->node, &file->view);
     if (r < 0) return r == -ENOENT ? -ESTALE : r;
+    atomic_store_explicit(&file->node->used, seconds(), memory_order_relaxed);
     file->ino = view_unwire(file->view, ino);
     return file->ino ? 0 : -ESTALE;
 }
@@ -444,13 +430,14 @@ void tree_forget(struct tree *t, uint64_t nodeid, uint64_t count)
     struct identity_file id = identity_file(&t->identity, nodeid);
     bool gone;
     struct tree_node *node = nodeid != 1 ? hold_any(t, id.node, &gone) : NULL; /* gone nodes too: they may come back */
-    struct view *view = node ? atomic_load(&node->view) : NULL;
+    struct view *view = node ? hold_open_view(node) : NULL;
     bool is_counted = nodeid != 1 && id.node && (id.ino == DELTA_ROOT || id.ino >= DELTA_FIRST);
     uint64_t ino = view && is_counted ? view_unwire(view, id.ino) : 0;
 
     if (ino) view_forget(view, ino, count);
     else if (is_counted) references_sub(t->shared.handover, id.node, id.ino, count);
-    if (node) atomic_fetch_sub(&node->users, 1);
+    if (view) tree_release_view(node);
+    if (node) tree_release(node);
 }
 
 /* ---- above the views ---- */
@@ -500,6 +487,13 @@ static int find_node(struct tree *t, enum tree_kind kind, const char *name, stru
     return ret->node ? 0 : -ENOENT;
 }
 
+struct tree_node *tree_hold_serial(struct tree *t, const char *serial)
+{
+    struct tree_file found = {0};
+
+    return refresh(t) < 0 || find_node(t, TREE_NODE, serial, &found) < 0 ? NULL : found.node;
+}
+
 static int find_in_node(const struct tree_file *dir, const char *name, struct tree_file *ret)
 {
     bool has_image;
@@ -530,6 +524,7 @@ int tree_lookup(struct tree *t, const struct tree_file *dir, const char *name, s
     if (strcmp(name, ".") == 0) {
         *ret = *dir;
         if (ret->node) hold(ret->node);
+        if (ret->view) atomic_fetch_add(&ret->node->view_users, 1);
         return 0;
     }
     if (is_link(dir->kind)) return -ENOTDIR;
@@ -617,7 +612,7 @@ static void end_view(struct tree_node *node)
 
     pthread_mutex_lock(&node->open_lock);
     pthread_rwlock_wrlock(&node->tree->lock);
-    if (node->gone && atomic_load(&node->users) == 0) view = atomic_exchange(&node->view, NULL);
+    if (node->gone && atomic_load(&node->users) == 0 && atomic_load(&node->view_users) == 0) view = atomic_exchange(&node->view, NULL);
     pthread_rwlock_unlock(&node->tree->lock);
     view_close(view);
     pthread_mutex_unlock(&node->open_lock);
@@ -733,13 +728,16 @@ static void tell_lists(struct tree *t, const struct tree_changes *changes)
 /* What stood in the way may have been put right by the change of the catalog. */
 static void retry_templates(struct tree *t, struct tree_node *node, const struct tree_changes *changes)
 {
-    struct view *view = atomic_load(&node->view);
+    struct view *view;
     int r;
 
-    if (!view || atomic_load(&node->unwritten) == 0 || node->tried == t->told_version) return;
+    if (atomic_load(&node->unwritten) == 0 || node->tried == t->told_version) return;
+    view = hold_open_view(node);
+    if (!view) return;
     node->tried = t->told_version;
     r = template_render_node(view, t->store, &t->catalog_lock, changes->name, changes->data);
     if (r >= 0) atomic_store(&node->unwritten, r);
+    tree_release_view(node);
 }
 
 void tree_follow(struct tree *t, const struct tree_changes *changes)
@@ -772,10 +770,21 @@ void tree_tidy(struct tree *t, uint32_t number, int64_t commit_age)
     if (!node) return;
     if (!atomic_exchange(&node->tidied, true)) {
         clock_gettime(CLOCK_MONOTONIC, &now);
-        view = atomic_load(&node->view);
+        view = hold_open_view(node);
         if (view) view_tidy(view, now.tv_sec, commit_age);
+        if (view) tree_release_view(node);
         atomic_store(&node->tidied, false);
     }
     atomic_fetch_sub(&node->users, 1);
     if (gone) end_view(node);
+}
+
+int64_t tree_version(struct tree *t)
+{
+    int64_t version;
+
+    pthread_mutex_lock(&t->catalog_lock);
+    version = t->version;
+    pthread_mutex_unlock(&t->catalog_lock);
+    return version + 1;
 }

@@ -77,6 +77,9 @@ struct tree_changes {
 };
 void tree_follow(struct tree *tree, const struct tree_changes *changes);
 
+/* Of the catalog, as the tree has followed it: changes with it, never 0. */
+int64_t tree_version(struct tree *tree);
+
 /* Looks after the node of this number, if there is one and nobody else is at it: commits what is older than `commit_age` seconds,
  * checkpoints, ends the view of a node that is gone. Called a few times a second for all numbers below tree_room(). */
 void tree_tidy(struct tree *tree, uint32_t number, int64_t commit_age);

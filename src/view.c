@@ -60,6 +60,26 @@ static int learn(struct view *v, struct delta *d)
     return r < 0 ? r : delta_each_inode(d, v->image_base + image_count(v->image) + 1, learn_ino, &inodes);
 }
 
+static int check_base(struct view *v, const struct delta *d)
+{
+    v->image_base = delta_image_base(d);
+    v->shift = delta_shift(d);
+    if (delta_image_count(d) == image_count(v->image) && strcmp(delta_image(d), image_name(v->image)) == 0) return 0;
+    log_error("node %s: its changes stand on another image, %s of %u files", v->serial, delta_image(d),
+              delta_image_count(d));
+    return -EIO;
+}
+
+/* Of a delta that needs no recovery. */
+static int take(struct view *v, struct delta *d)
+{
+    int r = check_base(v, d);
+
+    if (r == 0) r = learn(v, d);
+    if (r == 0) atomic_store(&v->delta, d);
+    return r;
+}
+
 static int attach(struct view *v, const struct delta_base *create)
 {
     _cleanup_free_ char *path = io_format("%s/%s", v->shared->nodes_path, v->serial);
@@ -69,13 +89,7 @@ static int attach(struct view *v, const struct delta_base *create)
     if (!path) return -ENOMEM;
     r = delta_open(&d, v->shared->nodes_fd, path, v->serial, v->shared->identity, create);
     if (r < 0) return r;
-    v->image_base = delta_image_base(d);
-    v->shift = delta_shift(d);
-    if (delta_image_count(d) != image_count(v->image) || strcmp(delta_image(d), image_name(v->image)) != 0) {
-        log_error("node %s: its changes stand on another image, %s of %u files", v->serial, delta_image(d),
-                  delta_image_count(d));
-        r = -EIO;
-    }
+    r = check_base(v, d);
     commit_limit_wal(delta_commit(d), room_for_wal(v->shared->room));
     if (r == 0) replay_resolve(v->shared->handover, v->number, delta_batch(d));
     if (r == 0) r = recovery_run(d);
@@ -88,6 +102,17 @@ static int attach(struct view *v, const struct delta_base *create)
     }
     atomic_store(&v->delta, d);
     return 0;
+}
+
+/* Requests that come one after the other must not keep the snapshot waiting. */
+static void init_freeze_lock(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attributes;
+
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(lock, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
 }
 
 static struct view *view_new(const struct view_shared *shared, uint32_t number, const char *serial, struct image *image)
@@ -103,6 +128,7 @@ static struct view *view_new(const struct view_shared *shared, uint32_t number, 
     pthread_mutex_init(&v->create_lock, NULL);
     pthread_mutex_init(&v->references_lock, NULL);
     for (int i = 0; i < VIEW_CONTENT_LOCKS; i++) pthread_rwlock_init(&v->content_locks[i], NULL);
+    init_freeze_lock(&v->freeze_lock);
     return v;
 }
 
@@ -126,6 +152,24 @@ int view_open(struct view **ret_view, const struct view_shared *shared, uint32_t
     return 0;
 }
 
+int view_open_sealed(struct view **ret_view, const struct view_shared *shared, const char *serial, struct image *image)
+{
+    _cleanup_free_ char *path = io_format("%s/%s", shared->nodes_path, serial);
+    struct view *v = view_new(shared, 0, serial, image);
+    struct delta *d = NULL;
+    int r = path && v && v->serial ? 0 : -ENOMEM;
+
+    if (r == 0) r = delta_open_sealed(&d, shared->nodes_fd, path, serial, shared->identity);
+    if (r == 0) r = take(v, d);
+    if (r < 0) {
+        if (d && !v->delta) delta_close(d);
+        view_close(v);
+        return r;
+    }
+    *ret_view = v;
+    return 0;
+}
+
 void view_close(struct view *v)
 {
     if (!v) return;
@@ -138,6 +182,7 @@ void view_close(struct view *v)
     pthread_mutex_destroy(&v->create_lock);
     pthread_mutex_destroy(&v->references_lock);
     for (int i = 0; i < VIEW_CONTENT_LOCKS; i++) pthread_rwlock_destroy(&v->content_locks[i]);
+    pthread_rwlock_destroy(&v->freeze_lock);
     free(v->serial);
     free(v);
 }
@@ -223,6 +268,7 @@ void view_lock_contents(struct view *v, uint64_t ino, bool exclusive)
 {
     pthread_rwlock_t *lock = &v->content_locks[ino % VIEW_CONTENT_LOCKS];
 
+    pthread_rwlock_rdlock(&v->freeze_lock);
     if (exclusive) pthread_rwlock_wrlock(lock);
     else pthread_rwlock_rdlock(lock);
 }
@@ -230,6 +276,20 @@ void view_lock_contents(struct view *v, uint64_t ino, bool exclusive)
 void view_unlock_contents(struct view *v, uint64_t ino)
 {
     pthread_rwlock_unlock(&v->content_locks[ino % VIEW_CONTENT_LOCKS]);
+    pthread_rwlock_unlock(&v->freeze_lock);
+}
+
+int view_freeze(struct view *v, int (*fn)(void *), void *data, uint64_t *ret_sequence)
+{
+    struct delta *d;
+    int r;
+
+    pthread_rwlock_wrlock(&v->freeze_lock);
+    r = view_begin(v, &d);
+    if (r == 0) r = view_end(v, d, delta_freeze(d), VIEW_LAZY);
+    if (r == 0) r = commit_pin(delta_commit(d), fn, data, ret_sequence);
+    pthread_rwlock_unlock(&v->freeze_lock);
+    return r;
 }
 
 int view_refer(struct view *v, uint64_t ino)
@@ -253,6 +313,11 @@ static int end_inode(struct view *v, struct delta *d, uint64_t ino)
         r = commit_drops_object(delta_commit(d), i.object);
         if (r < 0) return r;
     }
+    for (uint64_t source = 0; r >= 0 && (r = delta_next_source(d, ino, source, &source)) > 0;) {
+        fdcache_drop(v->shared->files, v, source);
+        r = commit_drops_object(delta_commit(d), source);
+    }
+    if (r < 0) return r;
     if (!view_image_ino(v, ino)) return delta_remove_inode(d, ino);
     r = delta_clear_inode(d, ino);
     if (r < 0) return r;

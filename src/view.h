@@ -3,7 +3,7 @@
  * This file holds the pieces that all operations share; the operations are in inode.h (attributes), dirent.h (one
  * name), names.h (changes of names), content.h (bytes) and xattr.h.
  *
- * Locks, in the order in which they are taken: a content lock, the delta's commit lock, references_lock.
+ * Locks, in the order in which they are taken: freeze_lock, a content lock, the delta's commit lock, references_lock.
  * A view without changes has no delta at all: it is made by the first view_begin(). */
 #pragma once
 
@@ -52,6 +52,8 @@ struct view {
     struct inomap orphans;           /* inodes without a name that the kernel still refers to */
 
     int tidy_error; /* the last, so that it is told once; the housekeeper's own */
+    /* Shared by whoever uses contents, exclusive for the instant in which a snapshot comes to share all objects. */
+    pthread_rwlock_t freeze_lock;
 
     /* Guards an inode's contents, by number: for reading shared, for writing exclusive. */
     pthread_rwlock_t content_locks[VIEW_CONTENT_LOCKS];
@@ -59,6 +61,8 @@ struct view {
 
 /* `image` is borrowed a reference of. -EIO: the delta is damaged; -EPROTO: made by a newer version (both logged). */
 int view_open(struct view **ret_view, const struct view_shared *shared, uint32_t number, const char *serial, struct image *image);
+/* A view that nobody writes any more, for reading: nodes_fd/SERIAL holds a snapshot. -EIO: damaged. */
+int view_open_sealed(struct view **ret_view, const struct view_shared *shared, const char *serial, struct image *image);
 /* Makes everything durable first. No operation may be running. */
 void view_close(struct view *view);
 
@@ -92,6 +96,9 @@ void view_forget(struct view *view, uint64_t ino, uint64_t count);
 
 /* The inode has lost its last name: ends at once if the kernel does not know it, else with view_forget(). Within begin and end. */
 int view_orphan(struct view *view, struct delta *delta, uint64_t ino);
+
+/* Makes all contents shared, and calls `fn` in that instant: see commit_pin(), of which this is one. */
+int view_freeze(struct view *view, int (*fn)(void *data), void *data, uint64_t *ret_sequence);
 
 /* Writes what was left lazy, makes durable what is older than `age` seconds, and keeps the WAL short. For the housekeeper. */
 void view_tidy(struct view *view, int64_t now, int64_t age);

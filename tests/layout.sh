@@ -9,11 +9,12 @@ shopt -s nullglob
 
 # The layers from the ground up: a file includes its own layer and those below. Every file of src/ is in one of them.
 layers=(
-    "log io bootname network service bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room handover references replay"
+    "log io bootname network service bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room handover references replay presence control"
     "db schema"
-    "catalog store commit delta delta_* image image_* imageset"
-    "view dirent inode acl xattr names content change chunk allocate recovery"
-    "tree template template_*"
+    "catalog catalog_* store commit delta delta_* image image_* imageset"
+    "view dirent inode acl xattr names content change chunk allocate recovery snapshot switch thaw"
+    "tree tree_* template template_*"
+    "snapshots nodeops"
     "watch keeper fuse_ops channel import import_* proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
     "apply"
     "daemon supervisor"

@@ -129,7 +129,8 @@ static void test_open_brings_version_1_up_to_date(void **state)
 
     assert_int_equal(delta_add_inode(d, &inode), 0);
     finish(d);
-    change_in(state, "upgrade", "DROP TABLE progress; DROP INDEX grown; ALTER TABLE inode DROP COLUMN grown; PRAGMA user_version = 1");
+    change_in(state, "upgrade", "ALTER TABLE view DROP COLUMN frozen; DROP TABLE progress; DROP INDEX grown; "
+                                "ALTER TABLE inode DROP COLUMN grown; PRAGMA user_version = 1");
     d = open_delta(state, "upgrade");
     commit_lock(delta_commit(d));
     assert_int_equal(delta_next_grown(d, 0, &ino), 1);

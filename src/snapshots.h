@@ -1,0 +1,31 @@
+/* snapshots: the snapshots of one node, as rows of the catalog and as directories nodes/SERIAL/snapshots/NAME, and how the two are
+ * kept together. */
+#pragma once
+
+#include <stddef.h>
+
+#include "tree.h"
+
+/* The setting that says how many snapshots taken before a reset or rebase are kept. */
+#define SNAPSHOTS_KEEP_SETTING "keep_automatic"
+#define SNAPSHOTS_KEEP_DEFAULT 3
+
+/* Makes the snapshot that a row asks for. -ENOENT: no such node, no such row. */
+int snapshots_make(struct tree *tree, const char *serial, const char *name);
+
+/* Removes directories whose row was deleted, makes what rows ask for and is not there. Logs its failures. */
+void snapshots_follow(struct tree *tree);
+/* The same for what is there without a row, which gets one; `automatic`: it was taken before something. */
+int snapshots_adopt(struct tree *tree, const char *serial, bool automatic);
+/* For all nodes. */
+void snapshots_adopt_all(struct tree *tree);
+
+/* The name is free for a new automatic snapshot: an older one gets its date to its name. */
+int snapshots_rotate(struct tree *tree, const char *serial, const char *name);
+/* How many automatic ones of each node are kept; 0: none are taken. */
+size_t snapshots_kept(struct tree *tree);
+/* Deletes rows of automatic ones but for the newest, as many as the setting says. */
+void snapshots_prune_automatic(struct tree *tree, const char *serial);
+
+/* Is there a snapshot of that name, made? -ENOENT: there is not. */
+int snapshots_check(struct tree *tree, const char *serial, const char *name);
