@@ -2,6 +2,9 @@
 # linked to every other tests/*.c.
 # tests/NAME.sh: a unit test that drives the built binary, $COPPICE. tests/mount_NAME.sh: the same on a real mount.
 function(coppice_test source label timeout)
+    if(COPPICE_SANITIZE)
+        math(EXPR timeout "${timeout} * 3")
+    endif()
     get_filename_component(name ${source} NAME_WE)
     get_filename_component(extension ${source} EXT)
     if(extension STREQUAL ".c")
