@@ -60,10 +60,16 @@ static int learn(struct view *v, struct delta *d)
     return r < 0 ? r : delta_each_inode(d, v->image_base + image_count(v->image) + 1, learn_ino, &inodes);
 }
 
-static int check_base(struct view *v, const struct delta *d)
+/* Requests are under way when a delta `is_new`: what they read is compared, not written. */
+static int check_base(struct view *v, const struct delta *d, bool is_new)
 {
-    v->image_base = delta_image_base(d);
-    v->shift = delta_shift(d);
+    if (!is_new) {
+        v->image_base = delta_image_base(d);
+        v->shift = delta_shift(d);
+    } else if (v->image_base != delta_image_base(d) || v->shift != delta_shift(d)) {
+        log_error("node %s: its new delta counts otherwise than it did without one", v->serial);
+        return -EIO;
+    }
     if (delta_image_count(d) == image_count(v->image) && strcmp(delta_image(d), image_name(v->image)) == 0) return 0;
     log_error("node %s: its changes stand on another image, %s of %u files", v->serial, delta_image(d),
               delta_image_count(d));
@@ -73,7 +79,7 @@ static int check_base(struct view *v, const struct delta *d)
 /* Of a delta that needs no recovery. */
 static int take(struct view *v, struct delta *d)
 {
-    int r = check_base(v, d);
+    int r = check_base(v, d, false);
 
     if (r == 0) r = learn(v, d);
     if (r == 0) atomic_store(&v->delta, d);
@@ -89,7 +95,7 @@ static int attach(struct view *v, const struct delta_base *create)
     if (!path) return -ENOMEM;
     r = delta_open(&d, v->shared->nodes_fd, path, v->serial, v->shared->identity, create);
     if (r < 0) return r;
-    r = check_base(v, d);
+    r = check_base(v, d, create != NULL);
     commit_limit_wal(delta_commit(d), room_for_wal(v->shared->room));
     if (r == 0) replay_resolve(v->shared->handover, v->number, delta_batch(d));
     if (r == 0) r = recovery_run(d);
