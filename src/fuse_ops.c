@@ -181,11 +181,21 @@ static int to_change(int to_set)
     return set;
 }
 
-static int change_attributes(const struct tree_file *file, const struct stat *st, int to_set)
+/* chown(path, -1, -1) clears set-id bits too, but comes as a request that names nothing (fs/fuse/dir.c, fuse_setattr). So does
+ * what precedes a write of somebody else's, which clears them itself; and of neither has the kernel checked whose file it is. */
+static bool is_owner_s_chown_to_nobody(fuse_req_t req, const struct tree_file *file, int to_set)
+{
+    uid_t uid = fuse_req_ctx(req)->uid;
+    struct stat st;
+
+    return to_set == 0 && (uid == 0 || (inode_stat(file->view, file->ino, &st) == 0 && st.st_uid == uid));
+}
+
+static int change_attributes(fuse_req_t req, const struct tree_file *file, const struct stat *st, int to_set)
 {
     struct inode_change change = {.stat = st, .set = to_change(to_set)};
 
-    if (channel_kills_ids()) change.set |= INODE_KILL_IDS;
+    if (channel_kills_ids() || is_owner_s_chown_to_nobody(req, file, to_set)) change.set |= INODE_KILL_IDS;
     if (!(to_set & FUSE_SET_ATTR_SIZE)) return inode_change(file->view, file->ino, &change);
     return content_truncate(file->view, file->ino, st->st_size, change.set ? &change : NULL);
 }
@@ -196,7 +206,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *st, int t
     int r = get_in_view(req, nodeid, &file);
 
     (void)fi;
-    if (r == 0 && !replay_begin(&(uint64_t){0})) r = change_attributes(&file, st, to_set);
+    if (r == 0 && !replay_begin(&(uint64_t){0})) r = change_attributes(req, &file, st, to_set);
     if (r < 0) reply(req, r);
     else reply_attr(req, &file);
 }

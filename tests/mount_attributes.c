@@ -380,6 +380,11 @@ static void set_mode(const char *name, uid_t uid, mode_t mode)
     assert_int_equal(mode_of(name), mode);
 }
 
+static int chown_to_nobody_as_user(void *data)
+{
+    return chown(at(data), -1, -1) < 0 ? errno : 0;
+}
+
 static void check_set_id_cleared(const char *name)
 {
     set_mode(name, 0, 06777);
@@ -396,6 +401,11 @@ static void check_set_id_cleared(const char *name)
     set_mode(name, 0, 06777);
     must(chown(at(name), MADE_UID, -1));
     must_hold(mode_of(name) == 0777, "mode %o after a chown", mode_of(name));
+    set_mode(name, 0, 06777);
+    harness_as(MADE_UID + 5, MADE_UID + 5, chown_to_nobody_as_user, (char *)name); /* EPERM, where the kernel looks */
+    must_hold(mode_of(name) == 06777, "mode %o after another's chown to nobody", mode_of(name));
+    must(chown(at(name), -1, -1));
+    must_hold(mode_of(name) == 0777, "mode %o after a chown to nobody", mode_of(name));
 }
 
 static void test_set_id_bits_go_when_others_write_and_with_a_new_owner(void **state)
