@@ -279,6 +279,15 @@ int catalog_setting(struct catalog *catalog, const char *name, char **ret_value)
     return r > 0 && !*ret_value ? -ENOMEM : 0;
 }
 
+int catalog_has_addresses(struct catalog *catalog)
+{
+    _cleanup_stmt_ db_stmt *statement = NULL;
+    int r;
+
+    r = prepare(catalog, &statement, "SELECT 1 FROM node WHERE ip IS NOT NULL LIMIT 1");
+    return r < 0 ? r : step(catalog, statement);
+}
+
 int catalog_set_setting(struct catalog *catalog, const char *name, const char *value)
 {
     _cleanup_stmt_ db_stmt *statement = NULL;

@@ -30,6 +30,9 @@ int catalog_key(struct catalog *catalog, uint8_t ret_key[32]);
 
 /* Settings: name → value. *ret_value is NULL when there is none; caller frees. */
 int catalog_setting(struct catalog *catalog, const char *name, char **ret_value);
+
+/* 1: a node has an address, and then each export is one node's root (export.h); 0: none has. */
+int catalog_has_addresses(struct catalog *catalog);
 int catalog_set_setting(struct catalog *catalog, const char *name, const char *value);
 
 struct catalog_image {

@@ -70,7 +70,8 @@ static int fill_entry(fuse_req_t req, const struct tree_file *file, struct fuse_
         .ino = tree_nodeid(tree(req), file),
         .generation = tree_generation(tree(req), file),
         .attr_timeout = timeout,
-        .entry_timeout = timeout,
+        /* Asked for each time, so that it can be refused: see refuses(). */
+        .entry_timeout = file->kind == TREE_NODE && tree_is_confined(tree(req)) ? 0 : timeout,
     };
     r = tree_refer(file);
     if (r < 0) return r;
@@ -124,11 +125,39 @@ static int find(fuse_req_t req, const struct tree_file *dir, const char *name, s
     return r;
 }
 
+/* A thread of the kernel's NFS server asks, for a client. */
+static bool is_nfsd(fuse_req_t req)
+{
+    char path[32], name[8] = "";
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/%d/comm", (int)fuse_req_ctx(req)->pid);
+    file = fopen(path, "re");
+    if (!file) return false;
+    if (!fgets(name, sizeof(name), file)) name[0] = '\0';
+    fclose(file);
+    return strcmp(name, "nfsd\n") == 0;
+}
+
+/* One handle can be guessed: the mount's own root is nodeid 1 in every FUSE mount, and nfsd takes it in the name of any
+ * export. The kernel knows the way from there to system/ by itself; but names in it are asked for each time (fill_entry),
+ * and here a node would go on to another's root. ENOMEM, which nfsd tells the client as "later": after any other error
+ * the kernel would drop what it has of that name, which others use. */
+static bool refuses(fuse_req_t req, const struct tree_file *dir, const char *name)
+{
+    return dir->kind == TREE_SYSTEM && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && is_nfsd(req) &&
+           tree_is_confined(tree(req));
+}
+
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     _cleanup_file_ struct tree_file dir = {0}, file = {0};
     int r = tree_get(tree(req), parent, &dir);
 
+    if (r == 0 && refuses(req, &dir, name)) {
+        reply(req, -ENOMEM);
+        return;
+    }
     if (r == 0) r = find(req, &dir, name, &file);
     if (r == -ENOENT) reply_missing(req, &dir);
     else if (r < 0) reply(req, lookup_error(r));

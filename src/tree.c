@@ -542,6 +542,16 @@ int tree_lookup(struct tree *t, const struct tree_file *dir, const char *name, s
     return find_node(t, TREE_SERIAL_LINK, name, ret);
 }
 
+bool tree_is_confined(struct tree *t)
+{
+    int r;
+
+    pthread_mutex_lock(&t->catalog_lock);
+    r = catalog_has_addresses(t->store->catalog);
+    pthread_mutex_unlock(&t->catalog_lock);
+    return r != 0;
+}
+
 int tree_readlink(struct tree *t, const struct tree_file *file, char *buffer, size_t size)
 {
     const struct tree_node *node = file->node;

@@ -57,6 +57,10 @@ void tree_forget(struct tree *tree, uint64_t nodeid, uint64_t count);
 /* Above the views (and at their roots, for ".."): the name in the directory. */
 int tree_lookup(struct tree *tree, const struct tree_file *dir, const char *name, struct tree_file *ret_file);
 
+/* Each export is one node's root, not system/ (export.h): a client of nfsd has no business above the roots. True also when
+ * the catalog cannot tell. */
+bool tree_is_confined(struct tree *tree);
+
 /* The target of one of the symlinks up here. */
 int tree_readlink(struct tree *tree, const struct tree_file *file, char *buffer, size_t size);
 

@@ -279,9 +279,11 @@ def refused(lab):
     """What a node may not do, and what others must not notice."""
     (node, other), _ = need_nodes(lab, 2)
     seen = []
-    node.run("rm -f /run/stop; echo kept >/root/kept; sync")
-    watch = node.begin("n=0; while [ ! -e /run/stop ]; do echo $n >/root/watch && sync /root/watch && [ $(cat /root/watch) = $n ] && "
-                       "[ $(cat /root/kept) = kept ] || exit 1; n=$((n + 1)); sleep 0.2; done; echo $n")
+    node.run("rm -f /run/stop /run/full; echo kept >/root/kept; sync")
+    # Room is the disk's, which nodes share: while it is full, reading is what another node must not lose.
+    watch = node.begin("n=0; while [ ! -e /run/stop ]; do if [ ! -e /run/full ]; then echo $n >/root/watch && sync /root/watch && "
+                       "[ $(cat /root/watch) = $n ] || exit 1; fi; [ $(cat /root/kept) = kept ] || exit 2; n=$((n + 1)); sleep 0.2; "
+                       "done; echo $n")
     for part in (foreign_root, forged_handles, full_store, wrong_mac, deleted_row):
         seen.append(part(lab, node, other))
         check(not watch.done.is_set(), f"{part.__name__}: the other node noticed: {watch.output}")
@@ -296,26 +298,31 @@ def foreign_root(lab, node, other):
     return "mount of another's root refused"
 
 
-# GETATTR (RFC 1813, 3.3.1) with a handle as nfsd makes it (linux/fs/nfsd/nfsfh.h): version 1, no authentication, how the
-# export is named, how the file; prints the status that the server gives.
+# GETATTR, LOOKUP of "system", and in that of a serial (RFC 1813, 3.3.1 and 3.3.3) with a handle as nfsd makes it (linux/fs/nfsd/nfsfh.h): version
+# 1, no authentication, how the export is named, how the file; prints the statuses.
 FORGER = """
-import os, re, socket, struct, sys
-def call(handle):
+import os, socket, struct, sys
+def opaque(data):
+    return struct.pack('>I', len(data)) + data + b'\\0' * (-len(data) % 4)
+def call(procedure, arguments):
     s = socket.socket(); s.settimeout(20)
     for port in range(1023, 600, -1):
         try: s.bind(('', port)); break
         except OSError: pass
-    s.connect(('192.168.77.1', 2049))
+    s.connect((sys.argv[1], 2049))
     credentials = struct.pack('>IIIIIII', 1, 20, 0, 0, 0, 0, 0)
-    body = struct.pack('>IIIIII', 7, 0, 2, 100003, 3, 1) + credentials + struct.pack('>II', 0, 0)
-    body += struct.pack('>I', len(handle)) + handle + b'\\0' * (-len(handle) % 4)
+    body = struct.pack('>IIIIII', 7, 0, 2, 100003, 3, procedure) + credentials + struct.pack('>II', 0, 0) + arguments
     s.sendall(struct.pack('>I', 0x80000000 | len(body)) + body)
     reply = s.recv(4096)
-    if len(reply) < 28: return 'short'
-    accepted = struct.unpack('>I', reply[24:28])[0] if struct.unpack('>I', reply[12:16])[0] == 0 else -1
-    return struct.unpack('>I', reply[28:32])[0] if accepted == 0 and len(reply) >= 32 else f'denied {accepted}'
-for text in sys.argv[1:]:
-    print(call(bytes.fromhex(text)))
+    s.close()
+    if len(reply) < 32 or reply[12:16] != bytes(4) or reply[24:28] != bytes(4): return 'denied', None
+    status = struct.unpack('>I', reply[28:32])[0]
+    found = reply[36:36 + struct.unpack('>I', reply[32:36])[0]] if procedure == 3 and status == 0 else None
+    return status, found
+for text in sys.argv[3:]:
+    handle = opaque(bytes.fromhex(text))
+    system, found = call(3, handle + opaque(b'system'))
+    print(call(1, handle)[0], system, call(3, opaque(found) + opaque(sys.argv[2].encode()))[0] if found else '-')
 """
 
 
@@ -341,16 +348,17 @@ def forged_handles(lab, node, other):
     guesses = [handle_of(lines[node.serial], bytes([0x81]) + number.to_bytes(8, "little")[4:] + number.to_bytes(8, "little")[:4] + bytes(4))
                for number in (1, 2, inode, inode + 1, inode ^ (1 << 44))]
     node.write("/run/forger.py", FORGER)
-    answers = node.run("python3 /run/forger.py " + " ".join([own, foreign, *guesses]), 180).split("\n")
-    check(answers[0] == "0", f"a node's own handle is not answered: {answers[0]}")
-    # 1 is the mount's root, by which a node would see every node: no_subtree_check leaves it to the numbers.
-    bad = [answer for answer in answers[1:] if answer == "0"]
+    answers = node.run(f"python3 /run/forger.py 192.168.77.1 {other.serial} " + " ".join([own, foreign, *guesses]), 180).split("\n")
+    check(answers[0].startswith("0 "), f"a node's own handle is not answered: {answers[0]}")
+    # The first guess is the mount's own root, and the kernel knows the way to system/. There it has to end.
+    bad = answers[2].endswith(" 0") or any(" 0" in f" {answer}" for answer in [answers[1], *answers[3:]])
     check(not bad, f"forged handles are answered: {answers[1:]}")
-    return f"forged handles: {' '.join(answers[1:])}"
+    return f"forged handles: {', '.join(answers[1:])}"
 
 
 def full_store(lab, node, other):
     router = lab.router
+    node.run("touch /run/full; sleep 2")
     router.run("fallocate -l $(($(df --output=avail -B1 /var/lib/coppice | tail -n1) - 4194304)) /var/lib/coppice/filler", 120)
     other_full = other.run("dd if=/dev/urandom of=/root/big bs=1M count=64 conv=fsync 2>&1; echo; ls /root >/dev/null && echo reads", 300)
     router.run("rm /var/lib/coppice/filler")
@@ -359,6 +367,7 @@ def full_store(lab, node, other):
     check(wait_for(lambda: other.status("echo again >/root/after && sync /root/after") == 0, 60),
           "writing does not work again after there is room")
     other.run("rm -f /root/big")
+    node.run("rm /run/full")
     return "full store: ENOSPC, then room again"
 
 
