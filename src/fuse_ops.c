@@ -279,20 +279,6 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
     op_mknod(req, parent, name, (mode & ~S_IFMT) | S_IFDIR, 0);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
-{
-    _cleanup_file_ struct tree_file dir = {0};
-    struct tree *t = tree(req);
-    struct fuse_entry_param e;
-    struct tree_file file;
-    int r = make(req, parent, name, mode, 0, &dir, &file);
-
-    if (r == 0) r = fill_entry(req, &file, &e);
-    fi->keep_cache = 1;
-    if (r < 0) reply(req, r);
-    else if (fuse_reply_create(req, &e, fi) < 0) tree_forget(t, e.ino, 1);
-}
-
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
 static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
 {
@@ -774,7 +760,6 @@ const struct fuse_lowlevel_ops fuse_ops_table = {
     .readlink = op_readlink,
     .mknod = op_mknod,
     .mkdir = op_mkdir,
-    .create = op_create,
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
     .tmpfile = op_tmpfile,
 #endif

@@ -547,8 +547,8 @@ static void op_use_open(struct random_ops *ops)
     ON_BOTH(ops, stat_on(slot[side], &st[side]));
     bool is_same = st[0].st_size == st[1].st_size && st[0].st_nlink == st[1].st_nlink && st[0].st_mode == st[1].st_mode;
     if (!is_same)
-        disagree(ops, "size %ld, not %ld; nlink %lu, not %lu", st[1].st_size, st[0].st_size, st[1].st_nlink,
-                 st[0].st_nlink);
+        disagree(ops, "mode %o, not %o; size %ld, not %ld; nlink %lu, not %lu", st[1].st_mode, st[0].st_mode, st[1].st_size,
+                 st[0].st_size, st[1].st_nlink, st[0].st_nlink);
 }
 
 static void op_stat(struct random_ops *ops)
