@@ -214,7 +214,7 @@ class Bench:
         """Who serves this side; None where the kernel does it all."""
         if side.startswith("coppice"):
             with open(os.path.join(self.disks["ext4"], side + "-store", "daemon")) as file:
-                return int(file.readline())
+                return int(file.readline().split()[0])
         if side == "fuse-overlayfs":
             return int(run("pgrep", "-nf", f"^fuse-overlayfs .* {os.path.join(self.disks['ext4'], side, 'merged')}$"))
         return None
