@@ -270,6 +270,21 @@ static const struct command commands[] = {
         .run = cmd_reset,
     },
     {
+        .name = "diff",
+        .usage = "SERIAL[@NAME] [PATH] [--from NAME] [--stat] [--json]",
+        .summary = "show what a node has changed",
+        .help = "Shows in what the node's root differs from its image: now, or at snapshot NAME. One line for each path:\n"
+                "A added, D deleted, M modified, T of another type. With PATH only that, and what is below it.\n"
+                "A file whose contents, mode, owner, mtime and attributes are the image's is not listed, even if the node has\n"
+                "written to it; nor is a directory in which only names have changed. A renamed directory is D and A of all in it.\n"
+                "Bytes that end lines are shown as \\012, a backslash as \\\\.\n"
+                "  --from NAME  from its snapshot NAME on, instead of from the image\n"
+                "  --stat       with sizes, and what was modified\n"
+                "  --json       print JSON, with what --stat has\n",
+        .example = "diff 000000008a4232c8 --from before-upgrade /etc",
+        .run = cmd_diff,
+    },
+    {
         .name = "mount",
         .usage = "[-f|-d] [-o OPTS] [--replace] MOUNTPOINT",
         .summary = "mount the nodes' roots",
