@@ -190,7 +190,9 @@ def disturbances(lab):
     last = acknowledged(node)
     check_acknowledged(lab, node, last, "at the end")
     check(node.run("dpkg --audit", 120) == "", "dpkg --audit is not clean")
-    missing = node.run("for p in perl vim-common groff-base; do dpkg --verify $p; done", 300)
+    missing = node.run("for p in perl vim-common groff-base; do dpkg --verify $p; done | "
+                       # Not in the image: `images` leaves them out, and so does its dpkg.
+                       "grep -v -E ' /usr/share/(doc|man|locale)/'", 300, check=False)
     check("missing" not in missing, f"files of packages are missing: {missing}")
     lab.router.run("systemctl stop nfs-server && exportfs -ua && coppice umount " + MOUNT, 180)
     fsck = lab.router.run("coppice fsck", 600)
