@@ -74,6 +74,7 @@ int cmd_status(struct cmd *cmd);
 int cmd_fsck(struct cmd *cmd);
 
 int cmd_image_import(struct cmd *cmd);
+int cmd_image_promote(struct cmd *cmd);
 int cmd_image_list(struct cmd *cmd);
 int cmd_image_show(struct cmd *cmd);
 int cmd_image_default(struct cmd *cmd);

@@ -1,4 +1,4 @@
-/* cmd_image: image import, list, show, default, remove. */
+/* cmd_image: image import, promote, list, show, default, remove. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +7,7 @@
 #include "import.h"
 #include "io.h"
 #include "log.h"
+#include "promote.h"
 #include "table.h"
 
 static int report_image(const struct store *store, const char *name, int r)
@@ -63,6 +64,54 @@ int cmd_image_import(struct cmd *cmd)
     print_proposals(&proposals);
     proposals_free(&proposals);
     return CMD_DONE;
+}
+
+/* The node's changes, copied, into an image. */
+static int promote_copy(struct store *store, const char *name, const char *serial, const char *snapshot, const char *source,
+                        struct promote_kept *ret_kept)
+{
+    _cleanup_bench_ struct bench bench;
+    _cleanup_bench_view_ struct bench_view view = {.lock_fd = -1};
+    int r = bench_open(&bench, store);
+    if (r == 0) r = bench_name(&view, &bench);
+    if (r < 0) return r;
+    r = cmd_operate(store, NULL, "copy", serial, snapshot, view.name, NULL);
+    if (r < 0) return r;
+    r = bench_take(&view);
+    if (r < 0) log_error("node %s: its changes cannot be read: %s", serial, log_reason(r));
+    return r < 0 ? r : promote(store, name, &view, serial, source, ret_kept);
+}
+
+int cmd_image_promote(struct cmd *cmd)
+{
+    const struct cmd_option options[] = {{0}};
+    if (!cmd_parse(cmd, options)) return cmd->status;
+    const char *name = cmd->operands[0], *from = cmd->operands[1], *at = strchr(from, '@');
+    if (at && !at[1]) return cmd_usage_error(cmd, "'%s': wants SERIAL or SERIAL@SNAPSHOT", from);
+
+    _cleanup_store_ struct store *store = NULL;
+    struct promote_kept kept = {0};
+    _cleanup_free_ char *serial = io_format("%.*s", (int)strcspn(from, "@"), from);
+    _cleanup_free_ char *source = io_format("node %s", from);
+    if (!serial || !source || store_open(&store, cmd->store) < 0) return CMD_FAILED;
+    struct catalog_image image = {0};
+    if (catalog_image(store->catalog, name, &image) == 0) {
+        catalog_image_free(&image);
+        log_error("image %s: there is one of this name already", name);
+        return CMD_FAILED;
+    }
+    if (promote_copy(store, name, serial, at ? at + 1 : "", source, &kept) < 0) {
+        promote_kept_free(&kept);
+        return CMD_FAILED;
+    }
+    int r = catalog_image(store->catalog, name, &image);
+    char size[TABLE_BYTES_MAX];
+    if (r == 0) printf("image %s made of %s: %jd files, %s\n", name, source, (intmax_t)image.files, table_bytes(image.bytes, size));
+    catalog_image_free(&image);
+    if (kept.count > 0) puts("left out, as they are the node's own:");
+    for (size_t i = 0; i < kept.count; i++) printf("  %s\n", kept.paths[i]);
+    promote_kept_free(&kept);
+    return r < 0 ? report_image(store, name, r) : CMD_DONE;
 }
 
 struct users {

@@ -30,6 +30,7 @@
 struct import {
     struct store *store;
     const struct import_options *options;
+    const struct import_maker *maker; /* NULL: there is a source to read */
     const char *name;
     char *source; /* for messages and the catalog */
     int source_fd, lock_fd, images_fd, work_fd, rootfs_fd;
@@ -251,7 +252,7 @@ static int propose(struct import *import, const char *boot)
 static int add_templates(struct import *import)
 {
     const struct proposals *proposals = import->options->proposals;
-    int r = 0;
+    int r = import->maker ? template_copy(import->store, import->maker->parent, import->name) : 0;
 
     for (size_t i = 0; proposals && r == 0 && i < proposals->count; i++) {
         const struct proposal *proposal = &proposals->items[i];
@@ -306,13 +307,26 @@ static void remove_work(struct import *import)
         log_warning("%s/images/%s: cannot be removed; the next command will", import->store->path, name);
 }
 
+static int fill(struct import *import)
+{
+    const struct import_maker *maker = import->maker;
+
+    return maker ? maker->fill(import->rootfs_fd, &import->progress, maker->data) : fill_rootfs(import);
+}
+
+static int name_maker(struct import *import)
+{
+    import->source = io_format("%s", import->maker->source);
+    return import->source ? 0 : failed(import, -ENOMEM);
+}
+
 static int run(struct import *import, const char *source)
 {
     int r = check_name(import);
 
-    if (r == 0) r = open_source(import, source);
+    if (r == 0) r = import->maker ? name_maker(import) : open_source(import, source);
     if (r == 0) r = open_images(import);
-    if (r == 0) r = fill_rootfs(import);
+    if (r == 0) r = fill(import);
     if (r == 0) r = write_index(import);
     if (r == 0) r = publish(import);
     if (r == 0) r = add_row(import);
@@ -329,28 +343,34 @@ static void release(struct import *import)
     free(import->source);
 }
 
-int import_image(struct store *store, const char *name, const char *source, const struct import_options *options)
+static int make(struct import *import, const char *source)
 {
-    static const struct import_options none;
-    struct import import = {
-        .store = store,
-        .options = options ? options : &none,
-        .name = name,
-        .source_fd = -1,
-        .lock_fd = -1,
-        .images_fd = -1,
-        .work_fd = -1,
-        .rootfs_fd = -1,
-    };
     int r;
 
-    snprintf(import.what, sizeof(import.what), "importing %.*s", NAME_SIZE_MAX, name);
-    progress_begin(&import.progress, import.what);
-    r = run(&import, source);
-    progress_erase(&import.progress);
-    if (r < 0) remove_work(&import);
-    release(&import);
+    import->source_fd = import->lock_fd = import->images_fd = import->work_fd = import->rootfs_fd = -1;
+    snprintf(import->what, sizeof(import->what), "importing %.*s", NAME_SIZE_MAX, import->name);
+    progress_begin(&import->progress, import->what);
+    r = run(import, source);
+    progress_erase(&import->progress);
+    if (r < 0) remove_work(import);
+    release(import);
     return r;
+}
+
+static const struct import_options no_options;
+
+int import_image(struct store *store, const char *name, const char *source, const struct import_options *options)
+{
+    struct import import = {.store = store, .options = options ? options : &no_options, .name = name};
+
+    return make(&import, source);
+}
+
+int import_made(struct store *store, const char *name, const struct import_maker *maker)
+{
+    struct import import = {.store = store, .options = &no_options, .maker = maker, .name = name};
+
+    return make(&import, NULL);
 }
 
 static int remove_row(struct store *store, const char *name)

@@ -1,6 +1,7 @@
 /* import: brings an image into the store, whole or not at all, and takes it out again. */
 #pragma once
 
+#include "progress.h"
 #include "proposal.h"
 #include "store.h"
 
@@ -14,6 +15,16 @@ struct import_options {
  * store_open(). Shows progress on a terminal. Logs one line when it fails: 0 or negative errno, -EEXIST for a name
  * in use. */
 int import_image(struct store *store, const char *name, const char *source, const struct import_options *options);
+
+/* An image that is made by other means: `fill` fills the empty directory, and logs its failures. Templates of image `parent` are
+ * its own, too. */
+struct import_maker {
+    const char *source; /* for the catalog */
+    const char *parent;
+    int (*fill)(int rootfs_fd, struct progress *progress, void *data);
+    void *data;
+};
+int import_made(struct store *store, const char *name, const struct import_maker *maker);
 
 /* Takes the image out of the catalog, then its tree off the disk. -EBUSY: nodes stand on it; -ENOENT. Logs its
  * failures. */

@@ -39,6 +39,17 @@ static const struct command commands[] = {
     },
     {
         .name = "image",
+        .sub = "promote",
+        .usage = "NAME SERIAL[@SNAPSHOT]",
+        .summary = "make an image of what a node's root shows",
+        .help = "Makes image NAME of what the node's root shows now, or showed at the snapshot; the node goes on.\n"
+                "What the node has not changed is shared with its image. What makes it itself is left out, and listed:\n"
+                "host name, machine-id, ssh host keys, what templates write. Templates of its image are the new one's, too.\n",
+        .example = "image promote debian-2 000000008a4232c8@after-upgrade",
+        .run = cmd_image_promote,
+    },
+    {
+        .name = "image",
         .sub = "list",
         .usage = "[--json]",
         .summary = "list the images",

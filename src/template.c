@@ -441,6 +441,21 @@ int template_put(struct store *store, const struct template_row *template)
     return catalog_changed(store->catalog, r, true);
 }
 
+int template_copy(struct store *store, const char *from, const char *to)
+{
+    _cleanup_stmt_ db_stmt *row = NULL;
+    int r = db_prepare(catalog_db(store->catalog), &row,
+                       "INSERT INTO template(image, path, mode, body) SELECT :to, path, mode, body FROM template"
+                       " WHERE image = :from");
+
+    if (r == 0) {
+        db_bind_text(row, ":from", from);
+        db_bind_text(row, ":to", to);
+        r = db_run(row);
+    }
+    return catalog_changed(store->catalog, r, true);
+}
+
 int template_remove(struct store *store, const char *image, const char *path)
 {
     _cleanup_stmt_ db_stmt *row = NULL;

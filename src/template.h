@@ -69,5 +69,7 @@ typedef int (*template_row_fn)(const struct template_row *row, void *data);
 int template_rows(struct store *store, template_row_fn fn, void *data);
 /* Adds or replaces. -EINVAL: see catalog_message(). */
 int template_put(struct store *store, const struct template_row *row);
+/* Image `to` gets those that image `from` has. */
+int template_copy(struct store *store, const char *from, const char *to);
 /* -ENOENT. */
 int template_remove(struct store *store, const char *image, const char *path);
