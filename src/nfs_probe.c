@@ -19,6 +19,7 @@
 
 #define SECONDS 4 /* for a connection, and for a call */
 #define READ_SIZE 32768u
+#define LISTED_MAX 65536 /* exports and their clients: more is no answer */
 #define PROBE_NAME ".coppice-doctor"
 #define PROBE_TEXT "written by coppice doctor\n"
 
@@ -142,51 +143,113 @@ static int open_mountd(const char *server, CLIENT **ret_client)
     return r < 0 ? r : open_client(server, port, MOUNT_PROGRAM, MOUNT_V3, ret_client);
 }
 
+/* XDR leaves NULL where there are no bytes. */
+static int copy_handle(const char *bytes, u_int size, nfs_handle *to)
+{
+    to->data.data_val = malloc(size + 1);
+    if (!to->data.data_val) return -ENOMEM;
+    if (size > 0) memcpy(to->data.data_val, bytes, size);
+    to->data.data_len = size;
+    return 0;
+}
+
 static int take_handle(const mount_answer *answer, nfs_handle *ret_handle)
 {
     const mount_handle *handle = &answer->mount_answer_u.found.handle;
 
     if (answer->status == MOUNT_PERM || answer->status == MOUNT_ACCES) return -EACCES;
     if (answer->status != MOUNT_OK) return answer->status > 0 && answer->status < 64 ? -(int)answer->status : -EIO;
-    ret_handle->data.data_val = malloc(handle->mount_handle_len + 1);
-    if (!ret_handle->data.data_val) return -ENOMEM;
-    memcpy(ret_handle->data.data_val, handle->mount_handle_val, handle->mount_handle_len);
-    ret_handle->data.data_len = handle->mount_handle_len;
-    return 0;
+    return copy_handle(handle->mount_handle_val, handle->mount_handle_len, ret_handle);
 }
 
-static int mount_path_of(const char *server, const char *path, nfs_handle *ret_handle)
+static int mount_by(CLIENT *client, const char *path, nfs_handle *ret_handle)
 {
     mount_answer answer = {0};
     char *asked = (char *)path;
-    CLIENT *client;
-    int r = open_mountd(server, &client);
+    int r = CALL(client, MOUNT_MNT, xdr_mount_path, &asked, xdr_mount_answer, &answer);
 
-    if (r < 0) return r;
-    r = CALL(client, MOUNT_MNT, xdr_mount_path, &asked, xdr_mount_answer, &answer);
     if (r == 0) r = take_handle(&answer, ret_handle);
     clnt_freeres(client, (xdrproc_t)xdr_mount_answer, (caddr_t)&answer);
     /* mountd's list of who has mounted what is for show. */
     CALL(client, MOUNT_UMNT, xdr_mount_path, &asked, xdr_void, NULL);
-    close_client(client);
     return r;
 }
 
-int nfs_probe_exports(const char *server, nfs_probe_export_fn fn, void *data)
+static int mount_path_of(const char *server, const char *path, nfs_handle *ret_handle)
 {
-    mount_exports exports = NULL;
     CLIENT *client;
     int r = open_mountd(server, &client);
 
     if (r < 0) return r;
-    r = CALL(client, MOUNT_EXPORT, xdr_void, NULL, xdr_mount_exports, &exports);
-    for (mount_export *e = exports; e && r >= 0; e = e->next) {
-        if (!e->groups) r = fn(e->directory, "*", data);
-        for (mount_group *group = e->groups; group && r >= 0; group = group->next) r = fn(e->directory, group->name, data);
-    }
-    clnt_freeres(client, (xdrproc_t)xdr_mount_exports, (caddr_t)&exports);
+    r = mount_by(client, path, ret_handle);
     close_client(client);
-    return r < 0 ? r : 0;
+    return r;
+}
+
+struct listing {
+    nfs_probe_export_fn fn;
+    void *data;
+    unsigned count;
+    int r; /* of fn */
+};
+
+static void tell(struct listing *listing, const char *path, const char *client)
+{
+    if (listing->r >= 0) listing->r = listing->fn(path, client, listing->data);
+}
+
+static bool_t decode_groups(XDR *xdr, const char *path, struct listing *listing)
+{
+    bool_t follows, is_first = TRUE;
+
+    for (; xdr_bool(xdr, &follows); is_first = FALSE) {
+        char *name = NULL;
+        bool_t decoded;
+
+        if (!follows && is_first) tell(listing, path, "*");
+        if (!follows) return TRUE;
+        decoded = ++listing->count <= LISTED_MAX && xdr_mount_name(xdr, &name);
+        if (decoded) tell(listing, path, name);
+        free(name);
+        if (!decoded) return FALSE;
+    }
+    return FALSE;
+}
+
+/* rpcgen's decoder of a list calls itself for each element: a long one ends the stack. */
+static bool_t decode_exports(XDR *xdr, struct listing *listing)
+{
+    bool_t follows;
+
+    while (xdr_bool(xdr, &follows)) {
+        char *path = NULL;
+        bool_t decoded;
+
+        if (!follows) return TRUE;
+        decoded = ++listing->count <= LISTED_MAX && xdr_mount_path(xdr, &path) && decode_groups(xdr, path, listing);
+        free(path);
+        if (!decoded) return FALSE;
+    }
+    return FALSE;
+}
+
+static int list_exports(CLIENT *client, nfs_probe_export_fn fn, void *data)
+{
+    struct listing listing = {.fn = fn, .data = data};
+    int r = CALL(client, MOUNT_EXPORT, xdr_void, NULL, decode_exports, &listing);
+
+    return listing.r < 0 ? listing.r : r;
+}
+
+int nfs_probe_exports(const char *server, nfs_probe_export_fn fn, void *data)
+{
+    CLIENT *client;
+    int r = open_mountd(server, &client);
+
+    if (r < 0) return r;
+    r = list_exports(client, fn, data);
+    close_client(client);
+    return r;
 }
 
 int nfs_probe_open(struct nfs_probe **ret_probe, const char *server, const char *path)
@@ -248,15 +311,6 @@ int nfs_probe_root(struct nfs_probe *probe, struct nfs_probe_attributes *ret_att
     return r;
 }
 
-static int copy_handle(const nfs_handle *from, nfs_handle *to)
-{
-    to->data.data_val = malloc(from->data.data_len + 1);
-    if (!to->data.data_val) return -ENOMEM;
-    memcpy(to->data.data_val, from->data.data_val, from->data.data_len);
-    to->data.data_len = from->data.data_len;
-    return 0;
-}
-
 /* `handle` is replaced by that of a name in it. */
 static int descend(CLIENT *client, nfs_handle *handle, char *name)
 {
@@ -266,7 +320,7 @@ static int descend(CLIENT *client, nfs_handle *handle, char *name)
     int r = CALL(client, NFS_LOOKUP, xdr_nfs_place, &asked, xdr_nfs_lookup_answer, &answer);
 
     if (r == 0) r = nfs_errno(answer.status);
-    if (r == 0) r = copy_handle(&answer.nfs_lookup_answer_u.found.object, &found);
+    if (r == 0) r = copy_handle(answer.nfs_lookup_answer_u.found.object.data.data_val, answer.nfs_lookup_answer_u.found.object.data.data_len, &found);
     clnt_freeres(client, (xdrproc_t)xdr_nfs_lookup_answer, (caddr_t)&answer);
     if (r < 0) return r;
     free(handle->data.data_val);
@@ -278,7 +332,7 @@ static int find_path(struct nfs_probe *probe, const char *path, nfs_handle *ret_
 {
     _cleanup_free_ char *words = io_format("%s", path);
     char *rest = words;
-    int r = words ? copy_handle(&probe->root, ret_handle) : -ENOMEM;
+    int r = words ? copy_handle(probe->root.data.data_val, probe->root.data.data_len, ret_handle) : -ENOMEM;
 
     for (char *word; r == 0 && (word = strsep(&rest, "/"));)
         if (*word) r = descend(probe->client, ret_handle, word);
@@ -298,7 +352,7 @@ static int read_piece(CLIENT *client, const nfs_handle *file, FILE *data, size_t
     r = CALL(client, NFS_READ, xdr_nfs_read_asked, &asked, xdr_nfs_read_answer, &answer);
     if (r == 0) r = nfs_errno(answer.status);
     if (r == 0) {
-        fwrite(found->data.data_val, 1, found->data.data_len, data);
+        if (found->data.data_len > 0) fwrite(found->data.data_val, 1, found->data.data_len, data);
         r = found->eof ? 0 : found->data.data_len > 0 ? 1 : -EPROTO;
     }
     clnt_freeres(client, (xdrproc_t)xdr_nfs_read_answer, (caddr_t)&answer);
@@ -334,7 +388,7 @@ static int create(CLIENT *client, const nfs_handle *dir, nfs_handle *ret_file)
     r = CALL(client, NFS_CREATE, xdr_nfs_create_asked, &asked, xdr_nfs_create_answer, &answer);
     if (r == 0) r = nfs_errno(answer.status);
     if (r == 0 && !object->follows) r = -EPROTO;
-    if (r == 0) r = copy_handle(&object->nfs_maybe_handle_u.handle, ret_file);
+    if (r == 0) r = copy_handle(object->nfs_maybe_handle_u.handle.data.data_val, object->nfs_maybe_handle_u.handle.data.data_len, ret_file);
     clnt_freeres(client, (xdrproc_t)xdr_nfs_create_answer, (caddr_t)&answer);
     return r;
 }
