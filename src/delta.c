@@ -482,6 +482,7 @@ int delta_next_dirent(struct delta *d, uint64_t parent, uint32_t slot, struct de
     name = db_blob(s, 1, &length);
     if (length >= 1 && length <= 255) read_dirent(s, e, name, length);
     else r = -EIO;
+    if (r > 0 && e->slot < slot) r = -EIO;
     db_reset(s);
     return r;
 }
@@ -577,7 +578,7 @@ static int next_part(struct delta *d, enum delta_statement table, uint64_t ino, 
     if (r <= 0) return r;
     *c = (struct delta_chunk){.start = db_int(s, 0), .end = db_int(s, 1), .source = db_int(s, 2)};
     db_reset(s);
-    return 1;
+    return c->end > offset ? 1 : -EIO;
 }
 
 static int add_part(struct delta *d, enum delta_statement table, uint64_t ino, const struct delta_chunk *c)
@@ -655,8 +656,15 @@ int delta_add_fresh(struct delta *d, uint64_t ino, uint64_t size)
     return db_run(s);
 }
 
+/* In a damaged file a tree may lead back: who asks for the next row would go round for ever. */
+static int goes_on(uint64_t after, uint64_t found)
+{
+    return found > after ? 1 : -EIO;
+}
+
 int delta_next_undo(struct delta *d, const struct delta_undo *after, struct delta_undo *u)
 {
+    struct delta_undo from;
     db_stmt *s;
     int r = delta_use_for(d, ANY_UNDO, &s, after->ino);
 
@@ -664,9 +672,10 @@ int delta_next_undo(struct delta *d, const struct delta_undo *after, struct delt
     db_bind_int(s, ":start", after->chunk.start);
     r = db_step(s);
     if (r <= 0) return r;
+    from = *after;
     *u = (struct delta_undo){db_int(s, 0), {.start = db_int(s, 1), .end = db_int(s, 2), .source = db_int(s, 3)}};
     db_reset(s);
-    return 1;
+    return u->ino == from.ino ? goes_on(from.chunk.start, u->chunk.start) : goes_on(from.ino, u->ino);
 }
 
 static int next_inode(struct delta *d, enum delta_statement which, uint64_t ino, uint64_t *ret_ino)
@@ -678,7 +687,7 @@ static int next_inode(struct delta *d, enum delta_statement which, uint64_t ino,
     if (r <= 0) return r;
     *ret_ino = db_int(s, 0);
     db_reset(s);
-    return 1;
+    return goes_on(ino, *ret_ino);
 }
 
 int delta_next_orphan(struct delta *d, uint64_t ino, uint64_t *ret_ino)
@@ -701,7 +710,7 @@ int delta_next_fresh(struct delta *d, uint64_t ino, uint64_t *ret_ino, uint64_t 
     *ret_ino = db_int(s, 0);
     *ret_size = db_int(s, 1);
     db_reset(s);
-    return 1;
+    return goes_on(ino, *ret_ino);
 }
 
 int delta_restore_chunk(struct delta *d, uint64_t ino, const struct delta_chunk *chunk)
