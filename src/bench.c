@@ -91,14 +91,24 @@ int bench_take(struct bench_view *v)
     return r == -ENOENT ? -EIO : r;
 }
 
-int bench_make(struct bench_view *v, const char *image)
+/* A delta that begins its numbers behind those of the other. */
+static int make_behind(struct bench_view *v, const struct bench_view *other)
+{
+    struct bench *b = v->bench;
+    struct delta_base base = {.image = image_name(v->image), .image_count = image_count(v->image)};
+    int r = snapshot_blank(b->nodes_fd, b->nodes_path, v->name, &base, 0);
+
+    return r < 0 ? r : snapshot_reserve(b->nodes_path, v->name, delta_reserved(atomic_load(&other->view->delta)));
+}
+
+int bench_make(struct bench_view *v, const char *image, const struct bench_view *other)
 {
     struct bench *b = v->bench;
     int r = image_open(&v->image, b->images_fd, b->images_path, image);
 
     if (r < 0) return r;
-    if (mkdirat(b->nodes_fd, v->name, 0700) < 0) return -errno;
-    r = lock(v);
+    r = other ? make_behind(v, other) : io_mkdir(b->nodes_fd, v->name, 0700);
+    if (r == 0) r = lock(v);
     return r < 0 ? r : view_open(&v->view, &b->shared, 0, v->name, v->image);
 }
 

@@ -34,8 +34,9 @@ struct bench_view {
 int bench_name(struct bench_view *v, struct bench *bench);
 /* What operation `copy` has put there, for reading. */
 int bench_take(struct bench_view *v);
-/* A new one without changes, for writing, on this image. -ENOENT: there is no such image. */
-int bench_make(struct bench_view *v, const char *image);
+/* A new one without changes, for writing, on this image. Its numbers begin above those of `other` (NULL: anywhere), whose objects may be
+ * linked into it. -ENOENT: there is no such image. */
+int bench_make(struct bench_view *v, const char *image, const struct bench_view *other);
 /* Its changes are in delta.db alone, which is closed: they can be switched to. */
 int bench_finish(struct bench_view *v);
 /* Removes it, unless it has been taken away. */

@@ -100,6 +100,7 @@ int cmd_snapshot_delete(struct cmd *cmd);
 int cmd_snapshot_prune(struct cmd *cmd);
 int cmd_reset(struct cmd *cmd);
 int cmd_diff(struct cmd *cmd);
+int cmd_rebase(struct cmd *cmd);
 
 int cmd_mount(struct cmd *cmd);
 int cmd_umount(struct cmd *cmd);

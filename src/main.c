@@ -296,6 +296,20 @@ static const struct command commands[] = {
         .run = cmd_diff,
     },
     {
+        .name = "rebase",
+        .usage = "SERIAL IMAGE [--dry-run] [--force]",
+        .summary = "take a node's own changes to another image",
+        .help = "What the node has not changed comes from the new image, what it has changed stays. What both have changed is\n"
+                "listed: the node's is kept, with the new image's version beside it as NAME.coppice-new.\n"
+                "Files that the node has open are stale then. What its root showed is kept as snapshot before-rebase;\n"
+                "'reset SERIAL --to before-rebase' undoes it. Setting keep_automatic: see 'reset --help'.\n"
+                "A node that has mounted its root, or has used it in the last 10 seconds, is left alone.\n"
+                "  --dry-run  only print what would be\n"
+                "  --force    also while it is in use, unless it writes meanwhile\n",
+        .example = "rebase 000000008a4232c8 debian-13.2 --dry-run",
+        .run = cmd_rebase,
+    },
+    {
         .name = "mount",
         .usage = "[-f|-d] [-o OPTS] [--replace] MOUNTPOINT",
         .summary = "mount the nodes' roots",

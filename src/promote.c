@@ -411,7 +411,7 @@ int promote(struct store *store, const char *name, const struct bench_view *view
     int r = bench_name(&parent, view->bench);
 
     *ret_kept = (struct promote_kept){0};
-    if (r == 0) r = b.path && b.buffer ? bench_make(&parent, image_name(view->image)) : -ENOMEM;
+    if (r == 0) r = b.path && b.buffer ? bench_make(&parent, image_name(view->image), NULL) : -ENOMEM;
     b.parent = parent.view;
     if (r == 0) r = import_made(store, name, &maker);
     else log_error("image %s: %s", name, log_reason(r));

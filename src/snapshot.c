@@ -165,6 +165,14 @@ int snapshot_unseal(const char *parent_path, const char *name, uint64_t shift)
     return db && sql ? db_seal(db, sql) : -ENOMEM;
 }
 
+int snapshot_reserve(const char *parent_path, const char *name, uint64_t next)
+{
+    _cleanup_free_ char *db = io_format("%s/%s/delta.db", parent_path, name);
+    _cleanup_free_ char *sql = io_format("UPDATE view SET next_ino = max(next_ino, %llu)", (unsigned long long)next);
+
+    return db && sql ? db_seal(db, sql) : -ENOMEM;
+}
+
 int snapshot_blank(int parent_fd, const char *parent_path, const char *name, const struct delta_base *base, uint64_t shift)
 {
     _cleanup_free_ char *path = io_format("%s/%s", parent_path, name);

@@ -25,6 +25,9 @@ int snapshot_seal(const char *parent_path, const char *name);
  * its objects are not written. */
 int snapshot_unseal(const char *parent_path, const char *name, uint64_t shift);
 
+/* It gives out no number below `next`. */
+int snapshot_reserve(const char *parent_path, const char *name, uint64_t next);
+
 /* An empty delta instead, for a node that stands on `base`. */
 int snapshot_blank(int parent_fd, const char *parent_path, const char *name, const struct delta_base *base, uint64_t shift);
 

@@ -15,7 +15,7 @@ layers=(
     "view dirent inode acl xattr names content change chunk allocate recovery snapshot switch thaw diff diff_*"
     "tree tree_* template template_*"
     "snapshots nodeops roots"
-    "watch keeper fuse_ops channel import import_* promote bench proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
+    "watch keeper fuse_ops channel import import_* promote rebase rebase_* bench proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
     "apply"
     "daemon supervisor"
     "main cmd cmd_*"
