@@ -21,7 +21,8 @@
 struct catalog {
     struct db *db;
     db_stmt *node; /* prepared at its first use, as it answers look-ups */
-    int64_t changes;
+    int64_t changes; /* own ones that catalog_version() tells of */
+    int64_t writes;  /* own transactions */
     char message[512];
 };
 
@@ -71,31 +72,26 @@ struct db *catalog_db(struct catalog *catalog)
     return catalog->db;
 }
 
-int catalog_changed(struct catalog *catalog, int error, bool durable)
+int catalog_noted(struct catalog *catalog, int error, bool durable)
 {
     if (error < 0) return failed(catalog, error);
-    if (++catalog->changes % CHANGES_PER_CHECKPOINT == 0) db_checkpoint(catalog->db, NULL, NULL);
+    if (++catalog->writes % CHANGES_PER_CHECKPOINT == 0) db_checkpoint(catalog->db, NULL, NULL);
     return durable ? db_sync(catalog->db) : 0;
 }
 
-static int run(struct catalog *catalog, db_stmt *statement, bool durable)
+int catalog_changed(struct catalog *catalog, int error, bool durable)
+{
+    if (error >= 0) catalog->changes++;
+    return catalog_noted(catalog, error, durable);
+}
+
+/* Runs a statement that changes exactly one row, durably. */
+static int change(struct catalog *catalog, db_stmt *statement)
 {
     int r = db_run(statement);
 
     if (r == 0 && db_changes(catalog->db) == 0) return -ENOENT;
-    return catalog_changed(catalog, r, durable);
-}
-
-/* Runs a statement that changes exactly one row. A power cut may take it back, with all that was written later. */
-static int change_lazily(struct catalog *catalog, db_stmt *statement)
-{
-    return run(catalog, statement, false);
-}
-
-/* The same, durably. */
-static int change(struct catalog *catalog, db_stmt *statement)
-{
-    return run(catalog, statement, true);
+    return catalog_changed(catalog, r, true);
 }
 
 static void remove_files(const char *path)
@@ -226,7 +222,7 @@ int catalog_open(struct catalog **ret_catalog, const char *path)
 void catalog_close(struct catalog *catalog)
 {
     if (!catalog) return;
-    if (catalog->changes > 0) db_checkpoint(catalog->db, NULL, NULL);
+    if (catalog->writes > 0) db_checkpoint(catalog->db, NULL, NULL);
     db_close(catalog->db);
     free(catalog);
 }
@@ -585,7 +581,7 @@ int catalog_bind_node(struct catalog *catalog, int64_t number, const char *image
     if (r < 0) return r;
     db_bind_text(statement, ":image", image);
     db_bind_int(statement, ":number", number);
-    return change_lazily(catalog, statement);
+    return catalog_noted(catalog, db_run(statement), false);
 }
 
 int catalog_needs_image(struct catalog *catalog, const char *name)

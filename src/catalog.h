@@ -21,6 +21,9 @@ const char *catalog_message(struct catalog *catalog);
 struct db;
 struct db *catalog_db(struct catalog *catalog);
 int catalog_changed(struct catalog *catalog, int error, bool durable);
+/* The same for what the daemon keeps in it for itself, and need not read again: catalog_version() stays. Otherwise the first look into
+ * each of a thousand roots would have all their rows read anew. */
+int catalog_noted(struct catalog *catalog, int error, bool durable);
 
 /* Changes whenever anyone has changed the catalog. */
 int catalog_version(struct catalog *catalog, int64_t *ret_version);

@@ -349,7 +349,7 @@ static int end(struct turn *turn)
     if (r == 0 && turn->is_first) r = put_rendering(turn->store, turn->view->number, "", NULL);
     if (r == 0) r = db_commit(db);
     if (r < 0) db_exec(db, "ROLLBACK");
-    if (r < 0 || db_total_changes(db) != before) r = catalog_changed(turn->store->catalog, r, turn->is_written);
+    if (r < 0 || db_total_changes(db) != before) r = catalog_noted(turn->store->catalog, r, turn->is_written);
     return r < 0 ? r : failures;
 }
 
