@@ -79,6 +79,17 @@ static void print(const struct call *c, const struct rebase_result *result)
            result->kept, result->count);
 }
 
+static int check_image(struct call *c)
+{
+    struct catalog_image image = {0};
+    int r = catalog_image(c->store->catalog, c->image, &image);
+
+    catalog_image_free(&image);
+    if (r == -ENOENT) log_error("image %s: no such image in %s; 'coppice image list' shows them", c->image, c->store->path);
+    else if (r < 0) log_error("image %s: %s", c->image, log_reason(r));
+    return r;
+}
+
 static int change_over(struct call *c, struct bench_view *to, const struct state *before)
 {
     struct state now;
@@ -89,6 +100,7 @@ static int change_over(struct call *c, struct bench_view *to, const struct state
         log_error("node %s: it was changed meanwhile, or mounted; try again", c->serial);
         return -EAGAIN;
     }
+    if (r == 0) r = check_image(c); /* nothing has kept it from being removed meanwhile */
     return r < 0 ? r : cmd_operate(c->store, NULL, "switch", c->serial, to->name, now.daemon ? before->sequence : "0",
                                    c->force ? "force" : "-", "keep", NULL);
 }
@@ -135,17 +147,11 @@ static int run(struct call *c, struct rebase_result *result)
 
 static int check(struct call *c)
 {
-    struct catalog_image image = {0};
     int r = catalog_node(c->store->catalog, c->serial, &c->node);
 
     if (r == -ENOENT) log_error("node %s: no such node in %s; 'coppice node list' shows them", c->serial, c->store->path);
     else if (r < 0) log_error("node %s: %s", c->serial, log_reason(r));
-    if (r < 0) return r;
-    r = catalog_image(c->store->catalog, c->image, &image);
-    catalog_image_free(&image);
-    if (r == -ENOENT) log_error("image %s: no such image in %s; 'coppice image list' shows them", c->image, c->store->path);
-    else if (r < 0) log_error("image %s: %s", c->image, log_reason(r));
-    return r;
+    return r < 0 ? r : check_image(c);
 }
 
 int cmd_rebase(struct cmd *cmd)

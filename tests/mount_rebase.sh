@@ -200,6 +200,8 @@ run mount "$mnt"
 run reset n1 --to s1 --force
 for delay in 0.02 0.05 0.1 0.2 0.4; do
     timeout -s KILL "$delay" "$COPPICE" rebase n1 new --force >/dev/null 2>&1
+    run snapshot create n1 probe # after whatever the daemon was still doing
+    run snapshot delete n1 probe
     case $(cat "$root/etc/updated") in
     'old updated') is "$root/etc/both" node && none "$root/etc/both.coppice-new" "$root/fresh" ;;
     'new updated') is "$root/etc/both.coppice-new" 'new both' && run reset n1 --to s1 --force ;;
