@@ -195,6 +195,24 @@ run umount "$mnt"
 left=$(find "$COPPICE_STORE/nodes" -mindepth 1 -name '.*')
 [[ -z $left ]] || wrong "left behind: $left"
 
+# While the node writes: not one acknowledged line is lost, whether the rebase is refused or takes place.
+run mount "$mnt"
+run reset n1 --to s1 --force
+(
+    i=0
+    while [[ ! -e $work/stop ]]; do
+        echo "$i" 2>/dev/null >>"$root/etc/log" && i=$((i + 1))
+    done
+    echo "$i" >"$work/stopped"
+) 2>/dev/null &
+for i in 1 2 3; do
+    "$COPPICE" rebase n1 new --force >"$work/out" 2>&1 || grep -qE 'meanwhile|already' "$work/out" || wrong "refused: $(cat "$work/out")"
+done
+touch "$work/stop"
+wait
+seq 0 $(($(cat "$work/stopped") - 1)) | cmp -s - "$root/etc/log" || wrong "lines were lost: $(wc -l <"$root/etc/log") of $(cat "$work/stopped")"
+run umount "$mnt"
+
 # Killed at any moment: before or after, never between.
 run mount "$mnt"
 run reset n1 --to s1 --force
