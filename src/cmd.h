@@ -69,6 +69,9 @@ int cmd_changes(const struct store *store, cmd_changes_fn fn, void *data);
 /* CMD_USAGE, and said so, when --network's value is no IPv4 network. */
 int cmd_check_network(const struct cmd *cmd, const char *network);
 
+/* Adds the node with the root that a tar of differences makes; image NULL: the one it names. CMD_FAILED, and said why. */
+int cmd_parcel_add(struct store *store, const struct catalog_node *node, const char *file, const char *image);
+
 int cmd_init(struct cmd *cmd);
 int cmd_status(struct cmd *cmd);
 int cmd_fsck(struct cmd *cmd);
@@ -86,6 +89,7 @@ int cmd_node_show(struct cmd *cmd);
 int cmd_node_set(struct cmd *cmd);
 int cmd_node_remove(struct cmd *cmd);
 int cmd_node_pending(struct cmd *cmd);
+int cmd_node_export(struct cmd *cmd);
 int cmd_node_render(struct cmd *cmd);
 
 int cmd_template_list(struct cmd *cmd);

@@ -196,17 +196,28 @@ static int add_pending(struct cmd *cmd, struct store *store, struct catalog_node
     return add_node(cmd, store, node);
 }
 
+static int check_new(struct store *store, const char *serial)
+{
+    struct catalog_node found = {0};
+    int r = catalog_node(store->catalog, serial, &found);
+    catalog_node_free(&found);
+    if (r == 0) log_error("node %s: exists already", serial);
+    return r == 0 ? -EEXIST : 0;
+}
+
+static int add_file(struct cmd *cmd, struct store *store, const struct catalog_node *node, const char *file)
+{
+    if (check_new(store, node->serial) < 0) return CMD_FAILED;
+    int status = cmd_parcel_add(store, node, file, node->image);
+    return status == CMD_DONE ? print_added(cmd, store, node->serial) : status;
+}
+
 /* SERIAL or SERIAL@SNAPSHOT. */
 static int add_clone(struct cmd *cmd, struct store *store, const struct catalog_node *node, const char *from)
 {
     const char *at = strchr(from, '@');
     _cleanup_free_ char *serial = io_format("%.*s", (int)strcspn(from, "@"), from);
-    struct catalog_node found = {0};
-    if (catalog_node(store->catalog, node->serial, &found) == 0) {
-        catalog_node_free(&found);
-        log_error("node %s: exists already", node->serial);
-        return CMD_FAILED;
-    }
+    if (check_new(store, node->serial) < 0) return CMD_FAILED;
     if (!serial || (at && !at[1])) return cmd_usage_error(cmd, "--from: wants SERIAL or SERIAL@SNAPSHOT");
     if (cmd_operate(store, NULL, "clone", serial, at ? at + 1 : "", node->serial, node->mac ? node->mac : "",
                     node->ip ? node->ip : "", node->hostname ? node->hostname : "", NULL) < 0)
@@ -217,7 +228,7 @@ static int add_clone(struct cmd *cmd, struct store *store, const struct catalog_
 int cmd_node_add(struct cmd *cmd)
 {
     struct wishes wishes = {0};
-    const char *pending = NULL, *log = NULL, *from = NULL;
+    const char *pending = NULL, *log = NULL, *from = NULL, *file = NULL;
     const struct cmd_option options[] = {{.name = "mac", .value = &wishes.mac},
                                          {.name = "ip", .value = &wishes.ip},
                                          {.name = "hostname", .value = &wishes.hostname},
@@ -225,9 +236,11 @@ int cmd_node_add(struct cmd *cmd)
                                          {.name = "pending", .value = &pending},
                                          {.name = "log", .value = &log},
                                          {.name = "from", .value = &from},
+                                         {.name = "from-file", .value = &file},
                                          {0}};
     if (!cmd_parse(cmd, options)) return cmd->status;
     if (from && (pending || wishes.image)) return cmd_usage_error(cmd, "--from: goes with neither --image nor --pending");
+    if (file && (pending || from)) return cmd_usage_error(cmd, "--from-file: goes with neither --from nor --pending");
     if (!pending && !cmd->operands[0]) return cmd_usage_error(cmd, "SERIAL is missing");
     if (pending && wishes.mac) return cmd_usage_error(cmd, "--mac: --pending says it already");
 
@@ -238,6 +251,7 @@ int cmd_node_add(struct cmd *cmd)
     if (pending) wishes.mac = pending;
     apply_wishes(&node, &wishes, mac);
     if (from) return add_clone(cmd, store, &node, from);
+    if (file) return add_file(cmd, store, &node, file);
     return pending ? add_pending(cmd, store, &node, log) : add_node(cmd, store, &node);
 }
 

@@ -119,3 +119,18 @@ int import_acl(struct archive_entry *entry, struct disk_xattrs *xattrs)
 
     return r < 0 ? r : convert(entry, ARCHIVE_ENTRY_ACL_TYPE_DEFAULT, "system.posix_acl_default", xattrs);
 }
+
+int import_xattrs(struct archive_entry *entry, struct disk_xattrs *xattrs)
+{
+    const char *name;
+    const void *value;
+    size_t size;
+
+    archive_entry_xattr_reset(entry);
+    while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
+        int r = name && disk_xattrs_is_kept(name) ? disk_xattrs_add(xattrs, name, value, size) : 0;
+
+        if (r < 0) return r;
+    }
+    return import_acl(entry, xattrs);
+}

@@ -192,21 +192,6 @@ static const char *split_path(char *path, char **ret_base)
     return path;
 }
 
-static int read_xattrs(struct archive_entry *entry, struct disk_xattrs *xattrs)
-{
-    const char *name;
-    const void *value;
-    size_t size;
-
-    archive_entry_xattr_reset(entry);
-    while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
-        int r = name && disk_xattrs_is_kept(name) ? disk_xattrs_add(xattrs, name, value, size) : 0;
-
-        if (r < 0) return r;
-    }
-    return 0;
-}
-
 static int read_attrs(struct unpacker *unpacker, const struct member *member, struct import_attrs *attrs)
 {
     struct archive_entry *entry = member->entry;
@@ -221,9 +206,7 @@ static int read_attrs(struct unpacker *unpacker, const struct member *member, st
     };
     if (uid < 0 || uid >= UINT32_MAX || gid < 0 || gid >= UINT32_MAX)
         return refused(unpacker, member, -EINVAL, "its owner is out of range");
-    r = read_xattrs(entry, &attrs->xattrs);
-    if (r < 0) return failed(unpacker, member, r);
-    r = import_acl(entry, &attrs->xattrs);
+    r = import_xattrs(entry, &attrs->xattrs);
     if (r == -EINVAL) return refused(unpacker, member, r, "its ACL names a user or group that is not known here");
     return r < 0 ? failed(unpacker, member, r) : 0;
 }

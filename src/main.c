@@ -90,7 +90,8 @@ static const struct command commands[] = {
     {
         .name = "node",
         .sub = "add",
-        .usage = "[SERIAL] [--pending MAC] [--mac MAC] [--ip IP] [--hostname NAME] [--image NAME] [--from SERIAL[@SNAPSHOT]]",
+        .usage = "[SERIAL] [--pending MAC] [--mac MAC] [--ip IP] [--hostname NAME] [--image NAME] [--from SERIAL[@SNAPSHOT]] "
+                 "[--from-file FILE]",
         .summary = "add a node",
         .help = "Adds a node, mounted or not. Its root is MOUNTPOINT/system/SERIAL/rootfs.\n"
                 "  --pending MAC    one of 'coppice node pending'; without SERIAL it is named by the serial that the board\n"
@@ -100,9 +101,24 @@ static const struct command commands[] = {
                 "  --ip IP          its IPv4 address\n"
                 "  --hostname NAME  its host name\n"
                 "  --image NAME     its image; without it, the default image\n"
-                "  --from NODE      with all that node NODE has changed by now, or at its snapshot with NODE@SNAPSHOT\n",
+                "  --from NODE      with all that node NODE has changed by now, or at its snapshot with NODE@SNAPSHOT\n"
+                "  --from-file FILE with what a tar of 'coppice node export --delta' has, from here or from another router that has\n"
+                "                   the same image; '-': standard input. --image NAME: over this image, whatever the tar names\n",
         .example = "node add 000000008a4232c8 --mac b8:27:eb:42:32:c8",
         .run = cmd_node_add,
+    },
+    {
+        .name = "node",
+        .sub = "export",
+        .usage = "SERIAL[@NAME] FILE [--delta]",
+        .summary = "write a node's root into a tar",
+        .help = "Writes what the node's root shows, in this instant or at snapshot NAME, into the tar FILE, or with '-' to standard\n"
+                "output. A FILE that ends with .gz, .xz or .zst is compressed. 'coppice image import' makes an image of a\n"
+                "whole one, here or on another router.\n"
+                "  --delta  only what differs from the image, as a layer of an OCI image: .wh.NAME is a name that is gone,\n"
+                "           .wh..wh..opq a directory that shows nothing of the image's; 'coppice node add NEW --from-file FILE' makes a node of it\n",
+        .example = "node export 000000008a4232c8@before-upgrade node.tar.zst",
+        .run = cmd_node_export,
     },
     {
         .name = "node",

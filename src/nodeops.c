@@ -328,6 +328,13 @@ static int fill_clone(struct call *c, struct target *g, const char *temporary)
     return report(c, r, "cannot be copied");
 }
 
+static int check_free(struct call *c)
+{
+    if (faccessat(c->tree->nodes_fd, c->fields[3], F_OK, AT_SYMLINK_NOFOLLOW) < 0) return 0;
+    return fail(c, -EEXIST, "node %s: changes of an earlier node of that serial are kept in %s/%s; 'coppice node add %s' without "
+                "--from finds them", c->fields[3], c->tree->nodes_path, c->fields[3], c->fields[3]);
+}
+
 static int run_clone(struct call *c)
 {
     _cleanup_target_ struct target g = {.node_fd = -1};
@@ -335,15 +342,28 @@ static int run_clone(struct call *c)
     struct snapshot_info info = {0};
     int r = temporary ? target_open(c, &g, c->fields[1]) : -ENOMEM;
 
+    if (r == 0) r = check_free(c);
     if (r < 0) return r;
-    if (faccessat(c->tree->nodes_fd, c->fields[3], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-        return fail(c, -EEXIST, "node %s: changes of an earlier node of that serial are kept in %s/%s; 'coppice node add %s' without "
-                    "--from finds them", c->fields[3], c->tree->nodes_path, c->fields[3], c->fields[3]);
     r = fill_clone(c, &g, temporary);
     if (r == 0) r = report(c, snapshot_look(c->tree->nodes_fd, c->tree->nodes_path, temporary, &info), "cannot be copied");
     if (r == 0) r = add_clone(c, temporary, info.image);
     free(info.image);
     if (r < 0) io_remove_tree(c->tree->nodes_fd, temporary);
+    return r;
+}
+
+/* A root that a command has made becomes a new node's. */
+static int run_adopt(struct call *c)
+{
+    struct snapshot_info info = {0};
+    int r = is_copy(c->fields[1]) ? check_free(c) : fail(c, -EINVAL, "%s: no copy", c->fields[1]);
+
+    if (r < 0) return r;
+    r = snapshot_look(c->tree->nodes_fd, c->tree->nodes_path, c->fields[1], &info);
+    if (r == 0) r = snapshot_publish(c->tree->nodes_fd, c->fields[1], c->fields[1]);
+    if (r < 0) fail(c, r, "node %s: what it is to show cannot be read: %s", c->fields[3], log_reason(r));
+    if (r == 0) r = add_clone(c, c->fields[1], info.image);
+    free(info.image);
     return r;
 }
 
@@ -361,6 +381,7 @@ static const struct {
 } operations[] = {
     {"snapshot", run_snapshot}, {"reset", run_reset}, {"clone", run_clone},
     {"copy", run_copy},         {"switch", run_switch}, {"follow", run_follow},
+    {"adopt", run_adopt},
 };
 
 static void split(struct call *c, char *request)

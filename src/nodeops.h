@@ -8,6 +8,7 @@
  *   clone SERIAL NAME NEW MAC IP HOSTNAME     NAME "": as it is now; "" for what is not known of NEW
  *   copy SERIAL NAME DIR                      into the new directory nodes/DIR, .copy-…; the reply has the sequence number of that instant
  *   switch SERIAL DIR SEQUENCE force|- keep|- nodes/DIR instead of the node's changes, if there were none since SEQUENCE; keep: before-rebase
+ *   adopt DIR - NEW MAC IP HOSTNAME           nodes/DIR, .copy-…, which nobody has open, becomes the new node's
  *   follow                                    what rows of snapshots ask for */
 #pragma once
 

@@ -15,7 +15,7 @@ layers=(
     "view dirent inode acl xattr names content change chunk allocate recovery snapshot switch thaw diff diff_*"
     "tree tree_* template template_*"
     "snapshots nodeops roots"
-    "watch keeper fuse_ops channel import import_* promote rebase rebase_* bench proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
+    "watch keeper fuse_ops channel import import_* parcel parcel_* promote rebase rebase_* bench proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
     "apply"
     "daemon supervisor"
     "main cmd cmd_*"
@@ -73,8 +73,8 @@ check_places() {
     found_outside '^#include <sqlite3\.h>' 'only db.c speaks to SQLite' db.c
     found_outside '^#include <fuse[^>]*>' 'only fuse_ops.c, channel.c and daemon.c speak the FUSE protocol' fuse_ops.c channel.c daemon.c
     found_outside '^#include <(json-c/|json)[^>]*>' 'JSON is for the commands' cmd.c table.c
-    found_outside '^#include <archive[^>]*>' 'archives are read by the import' \
-        import_archive.c import_bytes.c import_stream.c import_acl.c
+    found_outside '^#include <archive[^>]*>' 'archives are for the import and the export' \
+        import_archive.c import_bytes.c import_stream.c import_acl.c parcel.c parcel_entry.c parcel_read.c parcel_member.c
     found_outside '^#include <rpc/[^>]*>' 'only the probe speaks RPC' nfs_probe.c
     # fsync(2) in the middle of a sentence is no call of it.
     found_outside '(^|[^A-Za-z0-9_])(fsync|fdatasync|syncfs|sync|sync_file_range)[[:space:]]*\(([^2]|2[^)]|$)' \

@@ -1,0 +1,156 @@
+/* cmd_parcel: node export, and node add --from-file. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cmd.h"
+#include "cmd_root.h"
+#include "io.h"
+#include "log.h"
+#include "parcel.h"
+
+static const char *filter_of(const char *file)
+{
+    static const struct {
+        const char *end, *filter;
+    } filters[] = {{".gz", "gzip"}, {".tgz", "gzip"}, {".xz", "xz"}, {".zst", "zstd"}};
+    size_t length = strlen(file);
+
+    for (size_t i = 0; i < sizeof(filters) / sizeof(*filters); i++) {
+        size_t end = strlen(filters[i].end);
+
+        if (length > end && strcmp(file + length - end, filters[i].end) == 0) return filters[i].filter;
+    }
+    return NULL;
+}
+
+/* Under another name until it is whole. */
+static int write_file(struct parcel *parcel, const char *file)
+{
+    _cleanup_free_ char *part = io_format("%s.part", file);
+    int r = part ? 0 : -ENOMEM;
+
+    if (r == 0) r = parcel->fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (r < 0) {
+        log_error("%s: %s", file, log_reason(r = part ? -errno : r));
+        return r;
+    }
+    r = parcel_write(parcel);
+    close(parcel->fd);
+    if (r == 0 && rename(part, file) < 0) {
+        r = -errno;
+        log_error("%s: %s", file, log_reason(r));
+    }
+    if (r < 0) unlink(part);
+    return r;
+}
+
+static int export(const char *file, struct view *view, struct view *image)
+{
+    struct parcel parcel = {.view = view, .image = image, .name = file, .filter = filter_of(file), .fd = STDOUT_FILENO};
+
+    if (strcmp(file, "-") != 0) return write_file(&parcel, file);
+    parcel.name = "standard output";
+    return parcel_write(&parcel);
+}
+
+int cmd_node_export(struct cmd *cmd)
+{
+    bool delta = false;
+    const struct cmd_option options[] = {{.name = "delta", .flag = &delta}, {0}};
+    _cleanup_store_ struct store *store = NULL;
+    _cleanup_root_ struct cmd_root root = {.hold = -1};
+    struct view *image = NULL;
+    int r = 0;
+
+    if (!cmd_parse(cmd, options)) return cmd->status;
+    if (strcmp(cmd->operands[1], "-") == 0 && isatty(STDOUT_FILENO))
+        return cmd_usage_error(cmd, "'-': a tar is not for a terminal");
+    if (store_open(&store, cmd->store) < 0 || cmd_root_open(&root, store, cmd->operands[0]) < 0) return CMD_FAILED;
+    if (delta) r = roots_image_view(root.roots, root.view, &image);
+    if (r < 0) log_error("node %s: its image cannot be read: %s", cmd->operands[0], log_reason(r));
+    if (r == 0) r = export(cmd->operands[1], root.view, image);
+    view_close(image);
+    return r < 0 ? CMD_FAILED : CMD_DONE;
+}
+
+/* ---- node add --from-file ---- */
+
+/* The image below: the one that the user names, else the one that the tar does, if it is still as it was there. */
+static const char *choose_image(struct store *store, const struct parcel_reader *reader, const char *file, const char *wanted)
+{
+    uint32_t count;
+    const char *named = parcel_image(reader, &count), *name = wanted ? wanted : named;
+    struct catalog_image row = {0};
+    int r = name ? catalog_image(store->catalog, name, &row) : -EINVAL;
+
+    catalog_image_free(&row);
+    if (r == 0) return name;
+    if (!name) log_error("%s: it does not say over which image it was made; --image NAME does", file);
+    else if (r == -ENOENT) log_error("%s: image %s: no such image; 'coppice image list' shows them", file, name);
+    else log_error("image %s: %s", name, log_reason(r));
+    return NULL;
+}
+
+/* Its number of files tells most images of one name apart. */
+static int check_image(const struct parcel_reader *reader, const char *file, const struct view *view, bool wanted)
+{
+    uint32_t count;
+
+    if (wanted || !parcel_image(reader, &count) || count == image_count(view->image)) return 0;
+    log_error("%s: it was made over another image %s, of %u files; --image %s takes this one all the same", file,
+              image_name(view->image), count, image_name(view->image));
+    return -EINVAL;
+}
+
+static int fill_copy(struct roots *roots, const char *copy, int *ret_hold, struct parcel_reader *reader, const char *file,
+                     const char *image, bool wanted)
+{
+    struct view *view = NULL;
+    int r = roots_create(roots, copy, image, &view);
+
+    if (r == 0) r = *ret_hold = roots_hold(roots, copy);
+    if (r < 0) log_error("%s: a root on image %s cannot be made: %s", file, image, log_reason(r));
+    if (r >= 0) r = check_image(reader, file, view, wanted);
+    if (r == 0) r = parcel_apply(reader, view);
+    view_close(view);
+    return r;
+}
+
+static int adopt(struct store *store, const struct catalog_node *node, const char *file, struct parcel_reader *reader,
+                 const char *wanted)
+{
+    const char *image = choose_image(store, reader, file, wanted);
+    _cleanup_roots_ struct roots *roots = NULL;
+    _cleanup_free_ char *copy = roots_copy_name();
+    _cleanup_close_ int hold = -1;
+    int r = image ? 0 : -EINVAL;
+
+    if (r < 0) return r;
+    r = copy ? roots_open(&roots, store) : -ENOMEM;
+    if (r < 0) log_error("%s: %s", store->path, log_reason(r));
+    if (r < 0) return r;
+    r = fill_copy(roots, copy, &hold, reader, file, image, wanted != NULL);
+    if (r == 0)
+        r = cmd_operate(store, NULL, "adopt", copy, "", node->serial, node->mac ? node->mac : "", node->ip ? node->ip : "",
+                        node->hostname ? node->hostname : "", NULL);
+    if (r < 0) roots_discard(roots, copy);
+    return r;
+}
+
+int cmd_parcel_add(struct store *store, const struct catalog_node *node, const char *file, const char *image)
+{
+    _cleanup_parcel_ struct parcel_reader *reader = NULL;
+    bool piped = strcmp(file, "-") == 0;
+    _cleanup_close_ int fd = piped ? dup(STDIN_FILENO) : open(file, O_RDONLY | O_CLOEXEC);
+    int r = 0;
+
+    if (fd < 0) {
+        log_error("%s: %s", file, log_reason(-errno));
+        return CMD_FAILED;
+    }
+    r = parcel_open(&reader, fd, piped ? "standard input" : file);
+    if (r == 0) r = adopt(store, node, file, reader, image);
+    return r < 0 ? CMD_FAILED : CMD_DONE;
+}
