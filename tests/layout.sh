@@ -34,39 +34,48 @@ report() {
     done
 }
 
-layer_of() { # MODULE
+declare -A layer # by module
+
+# Sets `found` to the layer of a module; status 1: it is in none.
+find_layer() { # MODULE
     local i pattern
+    found=${layer[$1]-}
+    [[ -z $found ]] || return 0
     set -f
     for i in "${!layers[@]}"; do
         for pattern in ${layers[i]}; do
             # shellcheck disable=SC2053 # a pattern it is
-            [[ $1 != $pattern ]] || { set +f && echo "$i" && return; }
+            [[ $1 != $pattern ]] || found=$i
         done
     done
     set +f
-    return 1
+    layer[$1]=$found
+    [[ $found ]]
 }
 
 check_layers() {
-    local file module included own other number
+    local file module own number included found
     for file in src/*.[ch]; do
-        module=$(basename "${file%.*}")
-        own=$(layer_of "$module") || { echo "$file: in no layer; tests/layout.sh has the list" && continue; }
-        while IFS=: read -r number included; do
-            other=$(layer_of "${included%.h}") || continue
-            ((other <= own)) || echo "$file:$number: includes $included, which is in a higher layer"
-        done < <(sed -n 's/^#include "\([^"]*\)".*/\1/;T;=;p' "$file" | paste -d: - -)
+        module=${file##*/}
+        find_layer "${module%.*}" || echo "$file: in no layer; tests/layout.sh has the list"
     done
+    while IFS=: read -r file number included; do
+        module=${file##*/}
+        find_layer "${module%.*}" || continue
+        own=$found
+        included=${included#*\"} included=${included%%\"*}
+        find_layer "${included%.h}" || continue
+        ((found <= own)) || echo "$file:$number: includes $included, which is in a higher layer"
+    done < <(grep -nH '^#include "' src/*.[ch])
 }
 
 # Files of src/ in which a line outside comments matches, but for those named.
 found_outside() { # PATTERN REASON FILE…
-    local pattern=$1 reason=$2 file
+    local pattern=$1 reason=$2 file number line
     shift 2
-    for file in src/*.[ch]; do
-        [[ " $* " != *" $(basename "$file") "* ]] || continue
-        grep -nE "$pattern" "$file" | grep -vE '^[0-9]+:[[:space:]]*(/?\*|//)' | sed "s|^\([0-9]*\):.*|$file:\1: $reason|"
-    done
+    while IFS=: read -r file number line; do
+        [[ " $* " == *" ${file##*/} "* || $line =~ ^[[:space:]]*(/?\*|//) ]] || echo "$file:$number: $reason"
+    done < <(grep -nHE "$pattern" src/*.[ch])
 }
 
 check_places() {
