@@ -227,12 +227,13 @@ int catalog_rebase_node(struct catalog *c, int64_t number, const char *image)
 static int bind_serial(struct catalog *c, const char *serial, const char *image)
 {
     _cleanup_stmt_ db_stmt *s = NULL;
-    int r = prepare(c, &s, "UPDATE identity SET image = :image WHERE serial = :serial");
+    int r = prepare(c, &s, "UPDATE identity SET image = :image WHERE serial = :serial AND image IS NULL");
 
     if (r < 0) return r;
     db_bind_text(s, ":serial", serial);
     db_bind_text(s, ":image", image);
-    return change(c, s);
+    r = change(c, s);
+    return r == -ENOENT ? -ENOTEMPTY : r;
 }
 
 int catalog_add_clone(struct catalog *c, const struct catalog_node *node, const char *image, int (*fn)(void *), void *data)

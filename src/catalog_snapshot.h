@@ -38,7 +38,7 @@ int catalog_rename_snapshot(struct catalog *catalog, const char *node, const cha
 int catalog_rebase_node(struct catalog *catalog, int64_t number, const char *image);
 
 /* catalog_add_node() for a node that stands on `image` from the start: its row appears when `fn` has put its changes into their
- * place, and not when that fails. */
+ * place, and not when that fails. -ENOTEMPTY: there was a node of that serial before, whose files were given out on some image. */
 int catalog_add_clone(struct catalog *catalog, const struct catalog_node *node, const char *image, int (*fn)(void *data), void *data);
 
 /* Of which deleted rows the files are still to be removed; and the end of that. */

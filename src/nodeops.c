@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "catalog_snapshot.h"
+#include "clone.h"
 #include "commit.h"
 #include "io.h"
 #include "log.h"
@@ -282,19 +283,6 @@ static int run_copy(struct call *c)
     return r;
 }
 
-struct move {
-    int nodes_fd;
-    const char *from, *to;
-};
-
-static int put_in_place(void *data)
-{
-    struct move *m = data;
-
-    if (renameat2(m->nodes_fd, m->from, m->nodes_fd, m->to, RENAME_NOREPLACE) < 0) return -errno;
-    return commit_object(m->nodes_fd, true);
-}
-
 static char *given(char *field)
 {
     return *field ? field : NULL;
@@ -304,14 +292,16 @@ static int add_clone(struct call *c, const char *temporary, const char *image)
 {
     struct catalog_node row = {.serial = c->fields[3], .mac = given(c->fields[4]), .ip = given(c->fields[5]),
                                .hostname = given(c->fields[6])};
-    struct move move = {c->tree->nodes_fd, temporary, row.serial};
+    struct clone_place place = {c->tree->nodes_fd, c->tree->store->catalog};
     int r;
 
     pthread_mutex_lock(&c->tree->catalog_lock);
-    r = catalog_add_clone(c->tree->store->catalog, &row, image, put_in_place, &move);
+    r = clone_add(&place, temporary, &row, image);
     if (r == -EINVAL || (r == -EEXIST && *catalog_message(c->tree->store->catalog)))
         fail(c, r, "node %s: %s", row.serial, catalog_message(c->tree->store->catalog));
     pthread_mutex_unlock(&c->tree->catalog_lock);
+    if (r == -ENOTEMPTY)
+        fail(c, r, "node %s: an earlier node of that serial is remembered; 'coppice node remove --purge %s' forgets it", row.serial, row.serial);
     if (r < 0) fail(c, r, "node %s: cannot be added: %s", row.serial, log_reason(r));
     return r;
 }
@@ -324,12 +314,13 @@ static int fill_clone(struct call *c, struct target *g, const char *temporary)
 
     if (r < 0) return r;
     r = snapshot_unseal(c->tree->nodes_path, temporary, 0);
-    if (r == 0) r = snapshot_publish(nodes_fd, temporary, temporary);
+    if (r == 0) r = clone_prepare(nodes_fd, temporary);
     return report(c, r, "cannot be copied");
 }
 
 static int check_free(struct call *c)
 {
+    tree_settle_clone(c->tree, c->fields[3]);
     if (faccessat(c->tree->nodes_fd, c->fields[3], F_OK, AT_SYMLINK_NOFOLLOW) < 0) return 0;
     return fail(c, -EEXIST, "node %s: changes of an earlier node of that serial are kept in %s/%s; 'coppice node add %s' without "
                 "--from finds them", c->fields[3], c->tree->nodes_path, c->fields[3], c->fields[3]);
@@ -360,7 +351,7 @@ static int run_adopt(struct call *c)
 
     if (r < 0) return r;
     r = snapshot_look(c->tree->nodes_fd, c->tree->nodes_path, c->fields[1], &info);
-    if (r == 0) r = snapshot_publish(c->tree->nodes_fd, c->fields[1], c->fields[1]);
+    if (r == 0) r = clone_prepare(c->tree->nodes_fd, c->fields[1]);
     if (r < 0) fail(c, r, "node %s: what it is to show cannot be read: %s", c->fields[3], log_reason(r));
     if (r == 0) r = add_clone(c, c->fields[1], info.image);
     free(info.image);
@@ -422,6 +413,19 @@ static void discard_copy(struct tree *t, const char *name)
     switch_discard(t->nodes_fd, name, t->nodes_fd, "copy");
 }
 
+/* What a killed process has begun: a clone, a switch. */
+static void take_up(struct nodeops *ops, const char *serial)
+{
+    struct switch_place place = {ops->tree->nodes_fd, ops->tree->nodes_path, serial};
+    struct tree_node *node;
+
+    tree_settle_clone(ops->tree, serial);
+    node = switch_is_left(&place) > 0 ? tree_hold_serial(ops->tree, serial) : NULL;
+    if (!node) return;
+    tree_take_up(node, ops->changes); /* whoever failed there has said so */
+    tree_release(node);
+}
+
 void nodeops_start(struct nodeops *ops)
 {
     int fd = io_open_beneath(ops->tree->nodes_fd, ".", O_RDONLY | O_DIRECTORY, 0);
@@ -429,6 +433,9 @@ void nodeops_start(struct nodeops *ops)
 
     for (struct dirent *e; directory && (e = readdir(directory));)
         if (is_copy(e->d_name)) discard_copy(ops->tree, e->d_name);
+    if (directory) rewinddir(directory);
+    for (struct dirent *e; directory && (e = readdir(directory));)
+        if (e->d_name[0] != '.') take_up(ops, e->d_name);
     if (directory) closedir(directory);
     snapshots_adopt_all(ops->tree);
     snapshots_follow(ops->tree);
@@ -436,7 +443,9 @@ void nodeops_start(struct nodeops *ops)
 
 void nodeops_sweep(struct nodeops *ops)
 {
-    int r = switch_sweep(ops->tree->nodes_fd);
+    int r;
 
+    tree_tell_rest(ops->tree, ops->changes);
+    r = switch_sweep(ops->tree->nodes_fd);
     if (r < 0) log_warning("%s: what is out of use could not be removed: %s", ops->tree->nodes_path, log_reason(r));
 }

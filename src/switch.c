@@ -169,8 +169,24 @@ int switch_carry_on(const struct switch_place *p, struct snapshot_info *ret_info
 int switch_end(const struct switch_place *p)
 {
     _cleanup_close_ int node = open_node(p);
+    int r = node < 0 ? node : io_remove_tree(node, SWITCH_DONE);
 
-    if (node < 0) return node;
-    if (unlinkat(node, "switch", AT_REMOVEDIR) < 0 && errno != ENOENT) return -errno;
-    return 0;
+    if (r < 0) return r;
+    return renameat(node, "switch", node, SWITCH_DONE) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int switch_is_left(const struct switch_place *p)
+{
+    _cleanup_close_ int node = open_node(p);
+
+    if (node < 0) return node == -ENOENT ? 0 : node;
+    return exists(node, SWITCH_DONE) || exists(node, "switch");
+}
+
+int switch_forget(const struct switch_place *p)
+{
+    _cleanup_close_ int node = open_node(p);
+
+    if (node < 0) return node == -ENOENT ? 0 : node;
+    return io_remove_tree(node, SWITCH_DONE);
 }

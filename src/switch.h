@@ -28,6 +28,12 @@ struct snapshot_info;
 int switch_carry_on(const struct switch_place *place, struct snapshot_info *ret_info);
 int switch_end(const struct switch_place *place);
 
+/* From then on until switch_forget() it is there as SWITCH_DONE, for a daemon that has to tell the kernel (outdated.h). 1: it is there,
+ * or one was begun and is not ended. */
+#define SWITCH_DONE "switched"
+int switch_is_left(const struct switch_place *place);
+int switch_forget(const struct switch_place *place);
+
 /* Moves parent_fd/NAME out of the way at once; sweep_gone() removes what was moved. A missing name is no error. */
 int switch_discard(int parent_fd, const char *name, int nodes_fd, const char *serial);
 

@@ -301,8 +301,7 @@ static struct tree_node *hold(struct tree_node *node)
     return node;
 }
 
-/* NULL: there is no such node (any more). */
-static struct tree_node *get_node(struct tree *t, uint32_t number)
+struct tree_node *tree_hold_number(struct tree *t, uint32_t number)
 {
     struct tree_node *node = NULL;
 
@@ -365,7 +364,7 @@ int tree_get(struct tree *t, uint64_t nodeid, struct tree_file *ret)
     *ret = (struct tree_file){.kind = TREE_ROOT};
     if (nodeid == 1) return 0;
     if (id.node == 0) return get_top(id.ino, ret);
-    ret->node = get_node(t, id.node);
+    ret->node = tree_hold_number(t, id.node);
     if (!ret->node) return -ESTALE;
     if (id.ino == INO_NODE) ret->kind = TREE_NODE;
     else if (id.ino == INO_BOOT_LINK) ret->kind = TREE_BOOT_LINK;

@@ -7,10 +7,10 @@
 #include <time.h>
 
 #include "catalog_snapshot.h"
-#include "dirent.h"
+#include "clone.h"
 #include "io.h"
 #include "log.h"
-#include "references.h"
+#include "outdated.h"
 #include "store.h"
 #include "snapshot.h"
 #include "switch.h"
@@ -19,73 +19,7 @@
 
 #define DRAIN_TRIES 200
 #define DRAIN_STEPS 50 /* milliseconds */
-
-/* What the kernel knows of the old view, told when the new one is there: it may call back. */
-struct known {
-    uint64_t *nodeids;
-    size_t count;
-    char (*names)[256]; /* in the root, of the old view and of the new one */
-    size_t name_count;
-};
-
-static void known_clear(struct known *k)
-{
-    free(k->nodeids);
-    free(k->names);
-}
-
-static int note_inodes(struct known *k, const struct tree *t, struct view *v)
-{
-    int r = references_list(t->shared.handover, v->number, &k->nodeids, &k->count);
-
-    for (size_t i = 0; r == 0 && i < k->count; i++)
-        k->nodeids[i] = identity_nodeid(&t->identity, (struct identity_file){.node = v->number, .ino = k->nodeids[i]});
-    return r;
-}
-
-static int note_name(struct known *k, const char *name)
-{
-    if (k->name_count % 64 == 0) {
-        char(*names)[256] = reallocarray(k->names, k->name_count + 64, sizeof(*names));
-
-        if (!names) return -ENOMEM;
-        k->names = names;
-    }
-    snprintf(k->names[k->name_count++], sizeof(*k->names), "%s", name);
-    return 0;
-}
-
-static int note_names(struct known *k, struct view *v)
-{
-    struct dirent_entry e = {.cookie = DIRENT_COOKIE_DOTS};
-    struct delta *d = view_lock(v);
-    int r;
-
-    while ((r = dirent_next(v, d, DELTA_ROOT, e.cookie, &e)) > 0) {
-        r = note_name(k, e.name);
-        if (r < 0) break;
-    }
-    view_unlock(d);
-    return r;
-}
-
-static int note(struct known *k, const struct tree *t, struct view *v)
-{
-    int r = note_inodes(k, t, v);
-
-    return r < 0 ? r : note_names(k, v);
-}
-
-/* Names first: with them the new view shows. Then whatever is held by number, so that it is asked for and found stale. */
-static void tell(const struct known *k, const struct tree *t, const struct tree_node *node, const struct tree_changes *changes)
-{
-    uint64_t root = identity_nodeid(&t->identity, (struct identity_file){.node = node->number, .ino = DELTA_ROOT});
-
-    if (!changes) return;
-    for (size_t i = 0; i < k->name_count; i++) changes->name(changes->data, root, k->names[i], root);
-    changes->list(changes->data, root);
-    for (size_t i = 0; i < k->count; i++) changes->list(changes->data, k->nodeids[i]);
-}
+#define TELL_AT_ONCE 20 /* milliseconds: few inodes are told before whoever has asked goes on */
 
 static void sleep_ms(void)
 {
@@ -121,11 +55,20 @@ static int take_idle(struct tree_node *node, struct view **ret_view)
     return -EBUSY;
 }
 
-static int replace_idle(struct tree_node *node, struct view *view, const struct tree_replacement *how, struct known *known)
+/* Names that cannot be written down are only missed when this daemon is killed before it has told them. */
+static void save_names(const struct outdated *names, const struct tree_node *node)
+{
+    _cleanup_free_ char *new = io_format("%s/" SWITCH_NEW, node->serial);
+    int r = new ? outdated_save(names, node->tree->nodes_fd, new) : -ENOMEM;
+
+    if (r < 0) log_warning("node %s: the names in its root could not be written down: %s", node->serial, log_reason(r));
+}
+
+static int replace_idle(struct tree_node *node, struct view *view, const struct tree_replacement *how, struct outdated *names)
 {
     struct tree *t = node->tree;
     struct switch_place place = {t->nodes_fd, t->nodes_path, node->serial};
-    int r = view ? note(known, t, view) : 0;
+    int r = view ? outdated_note(names, view) : 0;
 
     if (r == 0 && view) r = view_sync(view);
     if (r == 0 && how->check) r = how->check(view, how->data);
@@ -134,26 +77,72 @@ static int replace_idle(struct tree_node *node, struct view *view, const struct 
         return r;
     }
     view_close(view);
+    save_names(names, node);
+    atomic_fetch_add(&node->replaced, 1);
     r = switch_begin(&place);
     if (r == 0) r = tree_open_view(node);
-    if (r == 0) r = note_names(known, atomic_load(&node->view));
+    if (r == 0) r = outdated_note(names, atomic_load(&node->view));
     return r;
 }
 
 int tree_replace(struct tree_node *node, const struct tree_replacement *how, const struct tree_changes *changes)
 {
-    __attribute__((cleanup(known_clear))) struct known known = {0};
+    __attribute__((cleanup(outdated_clear))) struct outdated names = {0};
     struct view *view = NULL;
     int r = take_idle(node, &view);
 
     if (r < 0) return r;
-    r = replace_idle(node, view, how, &known);
+    r = replace_idle(node, view, how, &names);
     pthread_mutex_unlock(&node->open_lock);
-    tell(&known, node->tree, node, changes);
+    if (changes) outdated_tell_names(&names, node, changes);
+    if (changes) outdated_tell_inodes(node, changes, TELL_AT_ONCE);
+    atomic_store(&node->untold, true);
     return r;
 }
 
-int tree_carry_on(struct tree_node *node, const char *serial)
+static int tell_rest(struct tree_node *node, const struct tree_changes *changes)
+{
+    struct switch_place place = {node->tree->nodes_fd, node->tree->nodes_path, node->serial};
+    unsigned replaced = atomic_load(&node->replaced);
+    int r = changes ? outdated_tell_inodes(node, changes, -1) : 0;
+
+    if (r < 0) return r;
+    pthread_mutex_lock(&node->open_lock); /* what a replacement since has left is not told yet */
+    if (atomic_load(&node->replaced) == replaced) r = switch_forget(&place);
+    pthread_mutex_unlock(&node->open_lock);
+    return r;
+}
+
+void tree_tell_rest(struct tree *t, const struct tree_changes *changes)
+{
+    uint32_t count = tree_room(t);
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct tree_node *node = tree_hold_number(t, i);
+        int r = node && atomic_exchange(&node->untold, false) ? tell_rest(node, changes) : 0;
+
+        if (r < 0) log_warning("node %s: the kernel could not be told of its old files: %s", node->serial, log_reason(r));
+        if (node) tree_release(node);
+    }
+}
+
+int tree_take_up(struct tree_node *node, const struct tree_changes *changes)
+{
+    __attribute__((cleanup(outdated_clear))) struct outdated names = {0};
+    _cleanup_free_ char *switched = io_format("%s/" SWITCH_DONE, node->serial);
+    struct view *view;
+    int r = switched ? tree_hold_view(node, &view) : -ENOMEM; /* which carries on with one that was begun */
+
+    if (r < 0) return r;
+    r = outdated_load(&names, node->tree->nodes_fd, switched);
+    if (r == 0) r = outdated_note(&names, view);
+    tree_release_view(node);
+    if (changes) outdated_tell_names(&names, node, changes);
+    atomic_store(&node->untold, true);
+    return r;
+}
+
+static int carry_on_switch(struct tree_node *node, const char *serial)
 {
     struct tree *t = node->tree;
     struct switch_place place = {t->nodes_fd, t->nodes_path, serial};
@@ -176,4 +165,23 @@ int tree_carry_on(struct tree_node *node, const char *serial)
     node->image = io_take(image);
     pthread_rwlock_unlock(&t->lock);
     return switch_end(&place);
+}
+
+int tree_settle_clone(struct tree *t, const char *serial)
+{
+    struct clone_place place = {t->nodes_fd, t->store->catalog};
+    int r;
+
+    pthread_mutex_lock(&t->catalog_lock);
+    r = clone_settle(&place, serial);
+    pthread_mutex_unlock(&t->catalog_lock);
+    if (r < 0) log_error("node %s: an unfinished clone could not be put away: %s", serial, log_reason(r));
+    return r;
+}
+
+int tree_carry_on(struct tree_node *node, const char *serial)
+{
+    int r = tree_settle_clone(node->tree, serial);
+
+    return r < 0 ? r : carry_on_switch(node, serial);
 }

@@ -14,5 +14,14 @@ struct tree_replacement {
  * `changes` (NULL: nobody has mounted it). No lock may be held. -EBUSY: requests that do not end. */
 int tree_replace(struct tree_node *node, const struct tree_replacement *how, const struct tree_changes *changes);
 
-/* Ends a switch that a process which was killed has begun; whoever opens the view calls it. open_lock held. */
+/* What there was no time for then: tells of the inodes of old views. May take long; one caller at a time. */
+void tree_tell_rest(struct tree *tree, const struct tree_changes *changes);
+
+/* A daemon before this one was killed over a replacement: carries on with it, and tells the kernel what that one may have not. */
+int tree_take_up(struct tree_node *node, const struct tree_changes *changes);
+
+/* Before nodes/SERIAL is used, see clone_settle(). */
+int tree_settle_clone(struct tree *tree, const char *serial);
+
+/* The same, and ends a switch that a process which was killed has begun; whoever opens the view calls it. open_lock held. */
 int tree_carry_on(struct tree_node *node, const char *serial);

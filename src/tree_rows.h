@@ -25,6 +25,8 @@ struct tree_node {
 
     _Atomic bool link_changed; /* where `boot` leads: the kernel keeps targets */
     _Atomic bool tidied;       /* somebody is at it */
+    _Atomic bool untold;       /* its view was replaced, and the kernel does not know of all of it: see outdated.h */
+    _Atomic unsigned replaced; /* how often its view was; changed with open_lock held */
     bool told;                 /* the kernel, that the node is gone; the following thread's own */
     _Atomic int unwritten;     /* personal files that could not be written */
     int64_t tried;             /* the catalog's version when they were tried; the following thread's own */
@@ -55,6 +57,8 @@ struct tree {
 
 /* The node of that serial, held by `users`; NULL. */
 struct tree_node *tree_hold_serial(struct tree *tree, const char *serial);
+/* NULL: there is no such node (any more). */
+struct tree_node *tree_hold_number(struct tree *tree, uint32_t number);
 static inline void tree_release(struct tree_node *node) { atomic_fetch_sub(&node->users, 1); }
 
 /* Its view, opened if need be and held by view_users. */

@@ -31,7 +31,7 @@ struct fault_load {
     uint64_t (*moment)(void *data);
     void *data;
     struct fault_plan plan;
-    atomic_bool is_dying, is_ending;
+    atomic_bool is_dying, is_replaced, is_ending;
     atomic_long answered;
     struct lane lanes[FAULT_THREADS];
 };
@@ -84,6 +84,7 @@ static void excuse(struct lane *lane, const struct fault_op *op, int error)
     /* EIO: the daemon was killed while it took the request from the kernel. ENODATA: part of a write was done. */
     bool is_death = error == -ENOTCONN || error == -ECONNABORTED || error == -EIO || error == -ENODATA;
     if (is_death && atomic_load(&lane->load->is_dying)) return;
+    if ((error == -ESTALE || error == -ENOENT) && atomic_load(&lane->load->is_replaced)) return;
     fault_op_print(op, text, sizeof(text));
     snprintf(lane->failure, sizeof(lane->failure), "%s: %s%s", text, strerror(-error),
              atomic_load(&lane->load->is_dying) ? ", the daemon dying" : "");
@@ -116,6 +117,7 @@ void fault_load_start(struct fault_load *load, const char *root, const struct fa
 {
     load->plan = *plan;
     atomic_store(&load->is_dying, false);
+    atomic_store(&load->is_replaced, false);
     atomic_store(&load->is_ending, false);
     for (int i = 0; i < FAULT_THREADS; i++) {
         struct lane *lane = &load->lanes[i];
@@ -132,6 +134,11 @@ void fault_load_stop(struct fault_load *load)
 void fault_load_expect_death(struct fault_load *load)
 {
     atomic_store(&load->is_dying, true);
+}
+
+void fault_load_expect_replacement(struct fault_load *load)
+{
+    atomic_store(&load->is_replaced, true);
 }
 
 bool fault_load_join(struct fault_load *load)
@@ -348,6 +355,33 @@ static bool check_cut_lane(struct lane *lane, const char *root, uint64_t moment,
     else fault_model_free(agreed);
     fault_model_free(m);
     fault_model_free(found);
+    return is_good;
+}
+
+static bool check_copy(struct lane *lane, const char *root, uint64_t moment)
+{
+    char why[1200] = "";
+    struct fault_model *found = read_lane(lane, root), *m, *agreed = NULL;
+    if (!found) return false;
+    m = fault_model_clone(lane->base);
+    for (int upto = 0; !agreed && upto <= answered(lane); upto++) {
+        const struct fault_op *next = upto < lane->count ? &lane->ops[upto] : NULL;
+        bool is_possible = upto == answered(lane) || next->acked > moment;
+        if (is_possible) agreed = agreeing(m, next, parts_of(m, next), found, why, sizeof(why));
+        if (upto < answered(lane)) fault_model_apply(m, next);
+    }
+    if (!agreed) print_lane(lane, answered(lane), why);
+    bool is_good = agreed != NULL;
+    fault_model_free(agreed);
+    fault_model_free(m);
+    fault_model_free(found);
+    return is_good;
+}
+
+bool fault_load_check_copy(struct fault_load *load, const char *root, uint64_t moment)
+{
+    bool is_good = true;
+    for (int i = 0; i < FAULT_THREADS; i++) is_good = check_copy(&load->lanes[i], root, moment) && is_good;
     return is_good;
 }
 

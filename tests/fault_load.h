@@ -30,12 +30,14 @@ void fault_load_start(struct fault_load *load, const char *root, const struct fa
 void fault_load_stop(struct fault_load *load);
 /* Errors are what is to be expected from now on. */
 void fault_load_expect_death(struct fault_load *load);
+/* And those of files that are there no more, as whoever resets a node's root sees it. */
+void fault_load_expect_replacement(struct fault_load *load);
 /* Waits for the threads' end. False, and printed, when one met an error that nothing excuses. */
 bool fault_load_join(struct fault_load *load);
 /* Operations answered in all. */
 long fault_load_count(const struct fault_load *load);
 
-/* Each of the three: false, and printed with the last operations, when the tree at `root` does not follow from
+/* Each of the four: false, and printed with the last operations, when the tree at `root` does not follow from
  * them.
  *
  * Every operation that was answered is there; those that were not wholly or not at all. What is there becomes
@@ -44,6 +46,9 @@ bool fault_load_check_all(struct fault_load *load, const char *root);
 /* Operations answered after `moment` may be missing, from one of them on; but no bytes written. Goes on as the
  * above. */
 bool fault_load_check_recent(struct fault_load *load, const char *root, uint64_t moment);
+/* A tree that was copied at one instant after `moment`: what was answered until then is there, of what came later the first
+ * operations of each thread. Changes nothing of what the others look at. */
+bool fault_load_check_copy(struct fault_load *load, const char *root, uint64_t moment);
 /* As it must be after a power cut at `moment`: as the first, but bytes not synced may, in units of so many bytes,
  * be old. Goes on only with `goes_on`: else other cuts of the same run can be looked at. */
 bool fault_load_check_cut(struct fault_load *load, const char *root, uint64_t moment, unsigned unit, bool goes_on);

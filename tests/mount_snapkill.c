@@ -1,0 +1,403 @@
+/* The daemon, or the command where none runs, killed inside of snapshot create and delete, reset and clone, under a load of 8
+ * threads: each is done or not done, and what was answered is there.
+ *
+ * COPPICE_KILLS=100 for a long run by hand, COPPICE_RANDOM_SEED=N for the same dice again. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "compare.h"
+#include "fault_load.h"
+#include "fault_store.h"
+#include "harness.h"
+#include "random_ops.h"
+
+#define NODE "node-a"
+enum { LOADS = 2 }; /* of FAULT_THREADS threads */
+enum what { CREATE, DELETE, RESET, RESET_TO, CLONE, WHATS };
+static const char *const words[] = {"snapshot create", "snapshot delete", "reset", "reset --to", "clone"};
+
+static struct {
+    uint64_t state;
+    struct fault_load *loads[LOADS];
+    int roots[LOADS]; /* directories below the node's root, stale after a reset */
+    uint64_t moment;  /* when the command was begun */
+    int round, done, undone;
+    uint64_t typical; /* milliseconds that a command takes, as far as is known */
+    char last[32];    /* a snapshot that is there; "": none */
+} run;
+
+static uint64_t milliseconds(void *data)
+{
+    (void)data;
+    return (uint64_t)(harness_seconds() * 1000) + 1;
+}
+
+static int rounds_wanted(int usual)
+{
+    const char *asked = getenv("COPPICE_KILLS");
+    return asked ? atoi(asked) : usual;
+}
+
+/* ---- the store ---- */
+
+static const char *where(void)
+{
+    return fault_store_beside("s");
+}
+
+static const char *binary(void)
+{
+    const char *path = getenv("COPPICE");
+    return path ? path : "coppice";
+}
+
+/* What the catalog answers, in a buffer that the next call overwrites. */
+static const char *ask(const char *format, ...)
+{
+    static char answer[4096];
+    char sql[512], *output = NULL;
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(sql, sizeof(sql), format, arguments);
+    va_end(arguments);
+    harness_run(&output, "sqlite3", "-cmd", ".timeout 5000", fault_store_beside("s/store/catalog.db"), sql, NULL);
+    snprintf(answer, sizeof(answer), "%s", output ? output : "");
+    answer[strcspn(answer, "\n")] = '\0';
+    free(output);
+    return answer;
+}
+
+static bool is_there(const char *below)
+{
+    return access(fault_store_beside("s/store/nodes/%s", below), F_OK) == 0;
+}
+
+static const char *root_of(const char *serial)
+{
+    return fault_store_at("../../%s/rootfs", serial);
+}
+
+static void must_coppice(const char *a, const char *b, const char *c, const char *d, const char *e)
+{
+    char *output = NULL;
+    int status = harness_run(&output, binary(), "--store", fault_store_beside("s/store"), a, b, c, d, e, NULL);
+
+    must_hold(status == 0, "coppice %s %s %s: %s", a, b, c, output);
+    free(output);
+}
+
+/* ---- the load ---- */
+
+static void load_free(void)
+{
+    for (int i = 0; i < LOADS; i++) {
+        fault_load_free(run.loads[i]);
+        run.loads[i] = NULL;
+    }
+}
+
+/* What is there now is where the threads begin. */
+static void load_new(const char *tree)
+{
+    load_free();
+    for (int i = 0; i < LOADS; i++) {
+        char path[1500];
+
+        snprintf(path, sizeof(path), "%s/%c", tree, 'a' + i);
+        run.loads[i] = fault_load_new(path, random_next(&run.state), milliseconds, NULL);
+    }
+}
+
+static void load_start(void)
+{
+    for (int i = 0; i < LOADS; i++) {
+        char path[64];
+
+        run.roots[i] = must(open(fault_store_at("%c", 'a' + i), O_PATH | O_DIRECTORY | O_CLOEXEC));
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", run.roots[i]);
+        fault_load_start(run.loads[i], path, &(struct fault_plan){0});
+    }
+}
+
+static void load_join(void)
+{
+    for (int i = 0; i < LOADS; i++) {
+        assert_true(fault_load_join(run.loads[i]));
+        close(run.roots[i]);
+    }
+}
+
+static void check_all(void)
+{
+    for (int i = 0; i < LOADS; i++)
+        must_hold(fault_load_check_all(run.loads[i], fault_store_at("%c", 'a' + i)), "%d: the node", run.round);
+}
+
+static void check_copy(const char *serial)
+{
+    for (int i = 0; i < LOADS; i++) {
+        char path[1500];
+
+        snprintf(path, sizeof(path), "%s/%c", root_of(serial), 'a' + i);
+        must_hold(fault_load_check_copy(run.loads[i], path, run.moment), "%d: %s", run.round, serial);
+    }
+}
+
+/* ---- one command ---- */
+
+static pid_t start(enum what what, const char *name)
+{
+    char *argv[12] = {(char *)binary(), "--store", (char *)fault_store_beside("s/store")};
+    const char *lines[WHATS][6] = {
+        [CREATE] = {"snapshot", "create", NODE, name},
+        [DELETE] = {"snapshot", "delete", NODE, run.last},
+        [RESET] = {"reset", NODE, "--force"},
+        [RESET_TO] = {"reset", NODE, "--to", run.last, "--force"},
+        [CLONE] = {"node", "add", name, "--from", NODE},
+    };
+
+    for (int i = 0; i < 6; i++) argv[3 + i] = (char *)lines[what][i];
+    fflush(NULL);
+    pid_t pid = must(fork());
+    if (pid > 0) return pid;
+    int out = open(fault_store_beside("out"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    dup2(out, 1);
+    dup2(out, 2);
+    execvp(argv[0], argv);
+    _exit(127);
+}
+
+static bool has_ended(pid_t pid, int *ret_status)
+{
+    return waitpid(pid, ret_status, WNOHANG) == pid;
+}
+
+/* For as long as it takes, or less: true when it has ended by itself. */
+static bool let_run(pid_t pid, int *ret_status)
+{
+    uint64_t began = milliseconds(NULL), most = random_below(&run.state, run.typical * 5 / 4 + 2);
+
+    while (milliseconds(NULL) - began < most) {
+        if (has_ended(pid, ret_status)) {
+            run.typical = (run.typical + milliseconds(NULL) - began) / 2 + 1;
+            return true;
+        }
+        usleep(500);
+    }
+    return false;
+}
+
+static void kill_daemon(void)
+{
+    for (int i = 0; i < LOADS; i++) fault_load_expect_death(run.loads[i]);
+    fault_store_kill();
+    load_join();
+    fault_store_detach();
+}
+
+/* True when it was answered that it is done. */
+static bool kill_under_load(enum what what, const char *name)
+{
+    int status = -1;
+
+    load_start();
+    usleep((useconds_t)random_below(&run.state, 150000));
+    for (int i = 0; i < LOADS && (what == RESET || what == RESET_TO); i++) fault_load_expect_replacement(run.loads[i]);
+    run.moment = milliseconds(NULL);
+    pid_t pid = start(what, name);
+    bool ended = let_run(pid, &status);
+
+    if (!ended && random_below(&run.state, 4) == 0) kill(pid, SIGKILL); /* the command too, as when the machine's memory is short */
+    kill_daemon();
+    if (!ended) must(waitpid(pid, &status, 0));
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static bool kill_unmounted(enum what what, const char *name)
+{
+    int status = -1;
+
+    load_start(); /* else there is nothing that a reset would have to keep */
+    usleep(50000);
+    for (int i = 0; i < LOADS; i++) fault_load_stop(run.loads[i]);
+    load_join();
+    assert_true(fault_store_umount());
+    run.moment = milliseconds(NULL);
+    pid_t pid = start(what, name);
+    if (!let_run(pid, &status)) {
+        kill(pid, SIGKILL);
+        must(waitpid(pid, &status, 0));
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* ---- what is there afterwards ---- */
+
+static void wait_until_nothing_is_left(void)
+{
+    char *output = NULL;
+
+    for (int i = 0; i < 200; i++) {
+        free(output);
+        output = NULL;
+        harness_run(&output, "find", fault_store_beside("s/store/nodes"), "-mindepth", "1", "-maxdepth", "3", "(", "-name", ".*", "-o",
+                    "-name", "switch*", ")", NULL);
+        if (output && !*output && !*ask("SELECT 1 FROM snapshot WHERE made IS NULL UNION SELECT 1 FROM snapshot_removal")) break;
+        usleep(25000);
+    }
+    must_hold(output && !*output, "%d: left: %s", run.round, output);
+    free(output);
+}
+
+/* By a clone, as a snapshot cannot be looked into. */
+static void look_into(const char *snapshot, const char *serial)
+{
+    char from[64];
+
+    snprintf(from, sizeof(from), NODE "@%s", snapshot);
+    must_coppice("node", "add", serial, "--from", from);
+}
+
+static bool check_create(const char *name, const char *other)
+{
+    bool row = *ask("SELECT 1 FROM snapshot WHERE name = '%s'", name);
+    char path[64];
+
+    snprintf(path, sizeof(path), NODE "/snapshots/%s", name);
+    must_hold(row == is_there(path), "%d: row %d of %s", run.round, row, name);
+    if (row) look_into(name, other), check_copy(other);
+    if (row) snprintf(run.last, sizeof(run.last), "%s", name);
+    return row;
+}
+
+static bool check_delete(void)
+{
+    char path[64];
+    bool row = *ask("SELECT 1 FROM snapshot WHERE name = '%s'", run.last);
+
+    snprintf(path, sizeof(path), NODE "/snapshots/%s", run.last);
+    must_hold(row == is_there(path), "%d: row %d of %s", run.round, row, run.last);
+    if (!row) run.last[0] = '\0';
+    return !row;
+}
+
+/* The old state, or the other with the old one kept beside it. */
+static bool check_reset(enum what what, const char *other)
+{
+    char kept[64], expected[1500];
+    bool done = *ask("SELECT 1 FROM snapshot WHERE name = 'before-reset'");
+
+    snprintf(kept, sizeof(kept), "%s-kept", other);
+    if (!done) return false;
+    look_into("before-reset", kept);
+    check_copy(kept);
+    if (what == RESET_TO) look_into(run.last, other);
+    snprintf(expected, sizeof(expected), "%s", what == RESET_TO ? root_of(other) : fault_store_source());
+    must_hold(compare_trees(expected, fault_store_at("."), COMPARE_TIMES) == 0, "%d: after the reset", run.round);
+    must_coppice("snapshot", "delete", NODE, "before-reset", NULL);
+    return true;
+}
+
+/* What was not added leaves nothing that a later node of that serial would take up. */
+static bool check_clone(const char *name)
+{
+    bool row = *ask("SELECT 1 FROM node WHERE serial = '%s'", name);
+
+    must_hold(row == is_there(name), "%d: row %d of %s", run.round, row, name);
+    if (row) check_copy(name);
+    if (!row) {
+        must_coppice("node", "add", name, NULL, NULL);
+        must_hold(compare_trees(fault_store_source(), root_of(name), COMPARE_TIMES) == 0, "%d: %s", run.round, name);
+    }
+    return row;
+}
+
+static bool check(enum what what, const char *name, const char *other)
+{
+    if (what == CREATE) return check_create(name, other);
+    if (what == DELETE) return check_delete();
+    if (what == CLONE) return check_clone(name);
+    return check_reset(what, other);
+}
+
+static void one_round(enum what what, bool (*kill_it)(enum what what, const char *name))
+{
+    char name[32], other[32];
+
+    if ((what == DELETE || what == RESET_TO) && !run.last[0]) what = CREATE;
+    snprintf(name, sizeof(name), "k%d", ++run.round);
+    snprintf(other, sizeof(other), "c%d", run.round);
+    bool answered = kill_it(what, name);
+    assert_true(fault_store_mount(where(), NULL));
+    wait_until_nothing_is_left();
+    bool done = check(what, name, other);
+    must_hold(done || !answered, "%d: %s was answered and is not done", run.round, words[what]);
+    if (done && (what == RESET || what == RESET_TO)) load_new(fault_store_at("."));
+    else check_all();
+    must_hold(fault_store_is_clean(where()), "%d: after %s", run.round, words[what]);
+    *(done ? &run.done : &run.undone) += 1;
+}
+
+static void rounds(int count, bool (*kill_it)(enum what what, const char *name))
+{
+    run.done = run.undone = 0;
+    run.typical = 150;
+    for (int i = 0; i < count; i++) one_round((enum what)((unsigned)i % WHATS), kill_it);
+    print_message("%d kills: %d done, %d not done\n", count, run.done, run.undone);
+}
+
+static void test_killed_daemons_leave_each_done_or_not_done(void **state)
+{
+    (void)state;
+    rounds(rounds_wanted(WHATS * 2), kill_under_load);
+}
+
+static void test_killed_commands_leave_each_done_or_not_done(void **state)
+{
+    (void)state;
+    rounds(rounds_wanted(WHATS), kill_unmounted);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    fault_store_begin(110 + 8 * rounds_wanted(1));
+    run.state = random_seed();
+    for (int i = 0; i < LOADS; i++) {
+        char path[1500];
+
+        snprintf(path, sizeof(path), "%s/%c", fault_store_source(), 'a' + i);
+        must(mkdir(path, 0755));
+        fault_load_fill_image(path);
+    }
+    must(mkdir(where(), 0755));
+    fault_store_make(where());
+    assert_true(fault_store_mount(where(), NULL));
+    load_new(fault_store_source());
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fault_store_stop();
+    load_free();
+    fault_store_end();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_killed_daemons_leave_each_done_or_not_done),
+        cmocka_unit_test(test_killed_commands_leave_each_done_or_not_done),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
