@@ -612,7 +612,7 @@ int commit_checkpoint(struct commit *c, const char *db_path)
     if (due && r == 0) r = db_checkpoint(c->db, NULL, NULL);
     if (due && r == 0 && db_wal_pages(c->db) == 0) c->shorten = false;
     commit_unlock(c);
-    return r;
+    return r == -EBUSY ? 0 : r; /* somebody reads just now: the next round does it */
 }
 
 int commit_rename(int dir_fd, const char *from, const char *to)
