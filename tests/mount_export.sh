@@ -21,19 +21,8 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 1' INT TERM
 
-wrong() {
-    echo "WRONG: $*"
-    faults=$((faults + 1))
-}
-run() { # WORD…: has to succeed
-    "$COPPICE" "$@" >"$work/out" 2>&1 || wrong "coppice $*: $(cat "$work/out")"
-}
-refused() { # TEXT WORD…: has to fail with one line that has the text
-    local text=$1
-    shift
-    "$COPPICE" "$@" >"$work/out" 2>&1 && wrong "coppice $* did not fail"
-    { grep -qF -- "$text" "$work/out" && (($(wc -l <"$work/out") == 1)); } || wrong "coppice $*: $(cat "$work/out")"
-}
+# shellcheck source=tests/coppice_calls.bash
+source "$(dirname "${BASH_SOURCE[0]}")/coppice_calls.bash"
 same() { # WHAT A B: in all that rsync can tell apart
     local found
     found=$(rsync -aHAXnc --numeric-ids --delete --itemize-changes "$2/" "$3/" 2>&1)

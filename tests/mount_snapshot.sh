@@ -16,19 +16,8 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 1' INT TERM
 
-wrong() {
-    echo "WRONG: $*"
-    faults=$((faults + 1))
-}
-run() { # WORD…: has to succeed
-    "$COPPICE" "$@" >"$work/out" 2>&1 || wrong "coppice $*: $(cat "$work/out")"
-}
-refused() { # TEXT WORD…: has to fail with one line that has the text
-    local text=$1
-    shift
-    "$COPPICE" "$@" >"$work/out" 2>&1 && wrong "coppice $* did not fail"
-    { grep -qF -- "$text" "$work/out" && (($(wc -l <"$work/out") == 1)); } || wrong "coppice $*: $(cat "$work/out")"
-}
+# shellcheck source=tests/coppice_calls.bash
+source "$(dirname "${BASH_SOURCE[0]}")/coppice_calls.bash"
 same() { # WHAT A B: two trees or files
     diff -r "$2" "$3" >"$work/out" 2>&1 || wrong "$1: $(head -3 "$work/out")"
 }

@@ -1,0 +1,16 @@
+# shellcheck shell=bash disable=SC2154
+# Calls of $COPPICE and what must come of them; the test that sources this sets `work`, and counts in `faults`.
+
+wrong() {
+    echo "WRONG: $*"
+    faults=$((faults + 1))
+}
+run() { # WORD…: has to succeed
+    "$COPPICE" "$@" >"$work/out" 2>&1 || wrong "coppice $*: $(cat "$work/out")"
+}
+refused() { # TEXT WORD…: has to fail with one line that has the text
+    local text=$1
+    shift
+    "$COPPICE" "$@" >"$work/out" 2>&1 && wrong "coppice $* did not fail"
+    { grep -qF -- "$text" "$work/out" && (($(wc -l <"$work/out") == 1)); } || wrong "coppice $*: $(cat "$work/out")"
+}
