@@ -131,7 +131,7 @@ int cmd_diff(struct cmd *cmd)
     const struct cmd_option options[] = {
         {.name = "from", .value = &from}, {.name = "stat", .flag = &stat}, {.name = "json", .flag = &json}, {0}};
     _cleanup_store_ struct store *store = NULL;
-    _cleanup_root_ struct cmd_root root = {.hold = -1};
+    _cleanup_root_ struct cmd_root root = {.copy = ROOTS_COPY_NONE};
     struct view *old = NULL;
     int r, status = CMD_FAILED;
 

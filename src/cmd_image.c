@@ -8,6 +8,7 @@
 #include "io.h"
 #include "log.h"
 #include "promote.h"
+#include "roots.h"
 #include "table.h"
 
 static int report_image(const struct store *store, const char *name, int r)
@@ -70,16 +71,19 @@ int cmd_image_import(struct cmd *cmd)
 static int promote_copy(struct store *store, const char *name, const char *serial, const char *snapshot, const char *source,
                         struct promote_kept *ret_kept)
 {
-    _cleanup_bench_ struct bench bench;
-    _cleanup_bench_view_ struct bench_view view = {.lock_fd = -1};
-    int r = bench_open(&bench, store);
-    if (r == 0) r = bench_name(&view, &bench);
+    _cleanup_roots_ struct roots *roots = NULL;
+    _cleanup_roots_copy_ struct roots_copy copy = ROOTS_COPY_NONE;
+    struct view *parent = NULL;
+    int r = roots_open(&roots, store);
+    if (r == 0) r = roots_copy_name(&copy, roots);
+    if (r == 0) r = cmd_operate(store, NULL, "copy", serial, snapshot, copy.name, NULL);
     if (r < 0) return r;
-    r = cmd_operate(store, NULL, "copy", serial, snapshot, view.name, NULL);
-    if (r < 0) return r;
-    r = bench_take(&view);
+    r = roots_copy_take(&copy);
+    if (r == 0) r = roots_image_view(roots, copy.view, &parent);
     if (r < 0) log_error("node %s: its changes cannot be read: %s", serial, log_reason(r));
-    return r < 0 ? r : promote(store, name, &view, serial, source, ret_kept);
+    else r = promote(store, name, copy.view, parent, serial, source, ret_kept);
+    view_close(parent);
+    return r;
 }
 
 int cmd_image_promote(struct cmd *cmd)

@@ -60,7 +60,7 @@ int cmd_node_export(struct cmd *cmd)
     bool delta = false;
     const struct cmd_option options[] = {{.name = "delta", .flag = &delta}, {0}};
     _cleanup_store_ struct store *store = NULL;
-    _cleanup_root_ struct cmd_root root = {.hold = -1};
+    _cleanup_root_ struct cmd_root root = {.copy = ROOTS_COPY_NONE};
     struct view *image = NULL;
     int r = 0;
 
@@ -104,17 +104,14 @@ static int check_image(const struct parcel_reader *reader, const char *file, con
     return -EINVAL;
 }
 
-static int fill_copy(struct roots *roots, const char *copy, int *ret_hold, struct parcel_reader *reader, const char *file,
-                     const char *image, bool wanted)
+static int fill_copy(struct roots_copy *copy, struct parcel_reader *reader, const char *file, const char *image, bool wanted)
 {
-    struct view *view = NULL;
-    int r = roots_create(roots, copy, image, &view);
+    int r = roots_copy_make(copy, image, NULL);
 
-    if (r == 0) r = *ret_hold = roots_hold(roots, copy);
     if (r < 0) log_error("%s: a root on image %s cannot be made: %s", file, image, log_reason(r));
-    if (r >= 0) r = check_image(reader, file, view, wanted);
-    if (r == 0) r = parcel_apply(reader, view);
-    view_close(view);
+    if (r == 0) r = check_image(reader, file, copy->view, wanted);
+    if (r == 0) r = parcel_apply(reader, copy->view);
+    view_close(io_take(copy->view));
     return r;
 }
 
@@ -123,20 +120,14 @@ static int adopt(struct store *store, const struct catalog_node *node, const cha
 {
     const char *image = choose_image(store, reader, file, wanted);
     _cleanup_roots_ struct roots *roots = NULL;
-    _cleanup_free_ char *copy = roots_copy_name();
-    _cleanup_close_ int hold = -1;
-    int r = image ? 0 : -EINVAL;
+    _cleanup_roots_copy_ struct roots_copy copy = ROOTS_COPY_NONE;
+    int r = image ? roots_open(&roots, store) : -EINVAL;
 
+    if (r == 0) r = roots_copy_name(&copy, roots);
+    if (r == 0) r = fill_copy(&copy, reader, file, image, wanted != NULL);
     if (r < 0) return r;
-    r = copy ? roots_open(&roots, store) : -ENOMEM;
-    if (r < 0) log_error("%s: %s", store->path, log_reason(r));
-    if (r < 0) return r;
-    r = fill_copy(roots, copy, &hold, reader, file, image, wanted != NULL);
-    if (r == 0)
-        r = cmd_operate(store, NULL, "adopt", copy, "", node->serial, node->mac ? node->mac : "", node->ip ? node->ip : "",
-                        node->hostname ? node->hostname : "", NULL);
-    if (r < 0) roots_discard(roots, copy);
-    return r;
+    return cmd_operate(store, NULL, "adopt", copy.name, "", node->serial, node->mac ? node->mac : "", node->ip ? node->ip : "",
+                       node->hostname ? node->hostname : "", NULL);
 }
 
 int cmd_parcel_add(struct store *store, const struct catalog_node *node, const char *file, const char *image)

@@ -8,6 +8,7 @@
 #include "io.h"
 #include "log.h"
 #include "rebase.h"
+#include "roots.h"
 #include "template_write.h"
 
 struct call {
@@ -52,16 +53,16 @@ static bool is_same(const struct state *a, const struct state *b)
 }
 
 /* The node's personal files, as templates write them on that image. */
-static int render(struct call *c, struct bench_view *v, bool tell)
+static int render(struct call *c, struct view *view, bool tell)
 {
     _cleanup_files_ struct template_files files = {0};
-    int r = template_files(&files, c->store, &c->node, image_name(v->image));
+    int r = template_files(&files, c->store, &c->node, image_name(view->image));
 
     for (size_t i = 0; r == 0 && i < files.count; i++) {
         struct template_written written;
 
         if (files.items[i].error && tell) log_warning("%s", files.items[i].error);
-        if (!files.items[i].error) r = template_write(v->view, &files.items[i], &written);
+        if (!files.items[i].error) r = template_write(view, &files.items[i], &written);
         if (r < 0) log_error("node %s: template %s: %s", c->serial, files.items[i].path, log_reason(r));
     }
     return r;
@@ -90,7 +91,7 @@ static int check_image(struct call *c)
     return r;
 }
 
-static int change_over(struct call *c, struct bench_view *to, const struct state *before)
+static int change_over(struct call *c, struct roots_copy *to, const struct state *before)
 {
     struct state now;
     int r = look(c, &now);
@@ -105,42 +106,42 @@ static int change_over(struct call *c, struct bench_view *to, const struct state
                                    c->force ? "force" : "-", "keep", NULL);
 }
 
-static int prepare(struct call *c, struct bench_view *node, struct bench_view *base, struct bench_view *to)
+static int prepare(struct call *c, struct roots_copy *node, struct roots_copy *base, struct roots_copy *to)
 {
-    int r = bench_take(node);
+    int r = roots_copy_take(node);
 
-    if (r == 0 && strcmp(image_name(node->image), c->image) == 0) {
+    if (r == 0 && strcmp(image_name(node->view->image), c->image) == 0) {
         log_error("node %s: it stands on image %s already", c->serial, c->image);
         return -EEXIST;
     }
-    if (r == 0) r = bench_make(base, image_name(node->image), NULL);
-    if (r == 0) r = bench_make(to, c->image, node);
+    if (r == 0) r = roots_copy_make(base, image_name(node->view->image), NULL);
+    if (r == 0) r = roots_copy_make(to, c->image, node);
     if (r < 0) {
         log_error("node %s: cannot be taken to image %s: %s", c->serial, c->image, log_reason(r));
         return r;
     }
-    r = render(c, base, false);
-    return r < 0 ? r : render(c, to, true);
+    r = render(c, base->view, false);
+    return r < 0 ? r : render(c, to->view, true);
 }
 
 static int run(struct call *c, struct rebase_result *result)
 {
-    _cleanup_bench_ struct bench bench;
-    _cleanup_bench_view_ struct bench_view node = {.lock_fd = -1}, base = {.lock_fd = -1}, to = {.lock_fd = -1};
+    _cleanup_roots_ struct roots *roots = NULL;
+    _cleanup_roots_copy_ struct roots_copy node = ROOTS_COPY_NONE, base = ROOTS_COPY_NONE, to = ROOTS_COPY_NONE;
     struct state before = {0};
     _cleanup_free_ char *sequence = NULL;
-    int r = bench_open(&bench, c->store);
+    int r = roots_open(&roots, c->store);
 
-    if (r == 0) r = bench_name(&node, &bench);
-    if (r == 0) r = bench_name(&base, &bench);
-    if (r == 0) r = bench_name(&to, &bench);
+    if (r == 0) r = roots_copy_name(&node, roots);
+    if (r == 0) r = roots_copy_name(&base, roots);
+    if (r == 0) r = roots_copy_name(&to, roots);
     if (r == 0) r = cmd_operate(c->store, &sequence, "copy", c->serial, "", node.name, NULL);
     before.sequence = sequence;
     if (r == 0) r = look(c, &before);
     if (r == 0) r = prepare(c, &node, &base, &to);
-    if (r == 0) r = rebase(c->serial, &node, &base, &to, result);
+    if (r == 0) r = rebase(c->serial, node.view, base.view, to.view, result);
     if (r < 0 || c->dry_run) return r;
-    r = bench_finish(&to);
+    r = roots_copy_finish(&to);
     if (r < 0) log_error("node %s: its new changes cannot be written: %s", c->serial, log_reason(r));
     return r < 0 ? r : change_over(c, &to, &before);
 }

@@ -39,14 +39,11 @@ static int open_snapshot(struct roots *roots, struct store *store, const char *s
 
 static int open_copy(struct cmd_root *root, struct store *store, const char *serial)
 {
-    int r;
-
-    root->copy = roots_copy_name();
-    if (!root->copy) return -ENOMEM;
-    r = cmd_operate(store, NULL, "copy", serial, "", root->copy, NULL);
+    int r = roots_copy_name(&root->copy, root->roots);
+    if (r == 0) r = cmd_operate(store, NULL, "copy", serial, "", root->copy.name, NULL);
     if (r < 0) return r;
-    r = root->hold = roots_hold(root->roots, root->copy);
-    if (r >= 0) r = roots_view(root->roots, root->copy, &root->view);
+    r = roots_copy_take(&root->copy);
+    root->view = root->copy.view;
     if (r < 0) log_error("node %s: cannot be read: %s", serial, log_reason(r));
     return r;
 }
@@ -57,11 +54,12 @@ int cmd_root_open(struct cmd_root *root, struct store *store, const char *name)
     const char *at = strchr(name, '@');
     int r = serial ? 0 : -ENOMEM;
 
-    *root = (struct cmd_root){.hold = -1};
+    *root = (struct cmd_root){.copy = ROOTS_COPY_NONE};
     if (r == 0) r = roots_open(&root->roots, store);
-    if (r < 0) log_error("%s: %s", store->path, log_reason(r));
-    if (r < 0) return r;
-    return at ? open_snapshot(root->roots, store, serial, at + 1, &root->view) : open_copy(root, store, serial);
+    if (r == 0 && !at) return open_copy(root, store, serial);
+    if (r == 0) r = open_snapshot(root->roots, store, serial, at + 1, &root->snapshot);
+    root->view = root->snapshot;
+    return r;
 }
 
 int cmd_root_snapshot(struct cmd_root *root, struct store *store, const char *name, const char *snapshot, struct view **ret_view)
@@ -73,9 +71,7 @@ int cmd_root_snapshot(struct cmd_root *root, struct store *store, const char *na
 
 void cmd_root_clear(struct cmd_root *root)
 {
-    view_close(root->view);
-    if (root->hold >= 0) close(root->hold);
-    if (root->copy) roots_discard(root->roots, root->copy);
-    free(root->copy);
+    view_close(root->snapshot);
+    roots_copy_clear(&root->copy);
     roots_close(root->roots);
 }

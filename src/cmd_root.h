@@ -6,9 +6,9 @@
 
 struct cmd_root {
     struct roots *roots;
-    struct view *view;
-    char *copy; /* made for this */
-    int hold;   /* keeps it */
+    struct roots_copy copy; /* for SERIAL: made for this */
+    struct view *snapshot;  /* for SERIAL@NAME */
+    struct view *view;      /* the one of the two that is there */
 };
 
 /* What goes wrong is logged. After it failed, too, the caller clears. */

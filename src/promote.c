@@ -37,7 +37,7 @@ struct exception {
 
 struct builder {
     struct store *store;
-    const struct bench_view *from;
+    struct view *from;
     struct view *parent; /* the image without the node's changes */
     const char *serial;
     struct exception *exceptions;
@@ -116,7 +116,7 @@ static int except(struct builder *b, const char *path)
 
     if (grown) b->exceptions = grown;
     if (!dir || !grown) return -ENOMEM;
-    r = find_dir(b->from->view, DELTA_ROOT, dir, 0, &ino);
+    r = find_dir(b->from, DELTA_ROOT, dir, 0, &ino);
     if (r < 0) return r == -ENOENT || r == -ENOTDIR || r == -ELOOP ? 0 : r;
     grown[b->exception_count] = (struct exception){ino, strdup(cut ? cut + 1 : path)};
     return grown[b->exception_count].name ? (int)++b->exception_count : -ENOMEM;
@@ -275,7 +275,7 @@ static int link_first(struct builder *b, uint32_t number, int dirfd, const char 
 /* The parent's own files in place of the node's have no other names here. */
 static int put_linked(struct builder *b, struct view *v, const struct inode *inode, int dirfd, const char *name)
 {
-    bool several = inode->row.nlink > 1 && v == b->from->view;
+    bool several = inode->row.nlink > 1 && v == b->from;
     uint32_t number = several ? linkmap_get(&b->linkmap, 0, inode->row.ino) : 0;
     int r;
 
@@ -300,13 +300,13 @@ static int put_directory(struct builder *b, const struct inode *inode, int dirfd
     fd = io_open_beneath(dirfd, name, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0) return failed(b, fd);
     r = put_names(b, inode->row.ino, fd);
-    return r < 0 ? r : put_attrs(b, b->from->view, &inode->row, dirfd, name);
+    return r < 0 ? r : put_attrs(b, b->from, &inode->row, dirfd, name);
 }
 
 /* As the parent has it, if it does. */
 static int put_parents(struct builder *b, uint64_t dir, int dirfd, const char *name)
 {
-    uint32_t image_dir = view_image_ino(b->from->view, dir);
+    uint32_t image_dir = view_image_ino(b->from, dir);
     int64_t entry = image_dir ? image_lookup(b->from->image, image_dir, name, strlen(name)) : -1;
     struct inode inode;
     int r;
@@ -322,7 +322,7 @@ static int put_entry(struct builder *b, uint64_t dir, int fd, const char *name, 
 {
     struct inode inode = {0};
     char *outer = b->path;
-    int r = ino ? get(b->from->view, ino, &inode) : 0;
+    int r = ino ? get(b->from, ino, &inode) : 0;
 
     b->path = *outer ? io_format("%s/%s", outer, name) : io_format("%s", name);
     if (!b->path) {
@@ -332,9 +332,9 @@ static int put_entry(struct builder *b, uint64_t dir, int fd, const char *name, 
     if (r < 0) r = failed(b, r);
     else if (S_ISDIR(inode.row.mode)) r = put_directory(b, &inode, fd, name);
     else if (is_excepted(b, dir, name)) {
-        if (ino && (inode.stored || !view_image_ino(b->from->view, ino))) r = append(&b->kept->paths, &b->kept->count, b->path);
+        if (ino && (inode.stored || !view_image_ino(b->from, ino))) r = append(&b->kept->paths, &b->kept->count, b->path);
         if (r >= 0) r = put_parents(b, dir, fd, name);
-    } else if (ino) r = put_linked(b, b->from->view, &inode, fd, name);
+    } else if (ino) r = put_linked(b, b->from, &inode, fd, name);
     progress_add(b->progress, 1, 0);
     free(b->path);
     b->path = outer;
@@ -344,7 +344,7 @@ static int put_entry(struct builder *b, uint64_t dir, int fd, const char *name, 
 /* What the node has removed of the parent's, because it is its own affair. */
 static int put_removed(struct builder *b, uint64_t dir, int fd)
 {
-    uint32_t image_dir = view_image_ino(b->from->view, dir);
+    uint32_t image_dir = view_image_ino(b->from, dir);
     const struct image_inode *i = image_dir ? image_inode(b->from->image, image_dir) : NULL;
     int r = 0;
 
@@ -355,7 +355,7 @@ static int put_removed(struct builder *b, uint64_t dir, int fd)
 
         snprintf(name, sizeof(name), "%.*s", (int)entry->length, entry->name);
         if (!is_excepted(b, dir, name)) continue;
-        if (names_lookup(b->from->view, dir, name, &ino) == -ENOENT) r = put_entry(b, dir, fd, name, 0);
+        if (names_lookup(b->from, dir, name, &ino) == -ENOENT) r = put_entry(b, dir, fd, name, 0);
     }
     return r;
 }
@@ -366,9 +366,9 @@ static int put_names(struct builder *b, uint64_t dir, int fd)
     int r;
 
     for (;;) {
-        struct delta *d = view_lock(b->from->view);
+        struct delta *d = view_lock(b->from);
 
-        r = dirent_next(b->from->view, d, dir, e.cookie, &e);
+        r = dirent_next(b->from, d, dir, e.cookie, &e);
         view_unlock(d);
         if (r <= 0) break;
         r = put_entry(b, dir, fd, e.name, e.ino);
@@ -387,8 +387,8 @@ static int fill(int rootfs_fd, struct progress *progress, void *data)
     b->progress = progress;
     r = except_all(b);
     if (r == 0) r = put_names(b, DELTA_ROOT, rootfs_fd);
-    if (r == 0 && (r = get(b->from->view, DELTA_ROOT, &root)) < 0) failed(b, r);
-    return r < 0 ? r : put_attrs(b, b->from->view, &root.row, rootfs_fd, ".");
+    if (r == 0 && (r = get(b->from, DELTA_ROOT, &root)) < 0) failed(b, r);
+    return r < 0 ? r : put_attrs(b, b->from, &root.row, rootfs_fd, ".");
 }
 
 static void release(struct builder *b)
@@ -402,20 +402,17 @@ static void release(struct builder *b)
     free(b->buffer);
 }
 
-int promote(struct store *store, const char *name, const struct bench_view *view, const char *serial, const char *source,
+int promote(struct store *store, const char *name, struct view *view, struct view *parent, const char *serial, const char *source,
             struct promote_kept *ret_kept)
 {
-    struct bench_view parent;
-    struct builder b = {.store = store, .from = view, .serial = serial, .kept = ret_kept, .path = strdup(""), .buffer = malloc(PIECE)};
+    struct builder b = {.store = store, .from = view, .parent = parent, .serial = serial, .kept = ret_kept, .path = strdup(""),
+                        .buffer = malloc(PIECE)};
     struct import_maker maker = {.source = source, .parent = image_name(view->image), .fill = fill, .data = &b};
-    int r = bench_name(&parent, view->bench);
+    int r = b.path && b.buffer ? 0 : -ENOMEM;
 
     *ret_kept = (struct promote_kept){0};
-    if (r == 0) r = b.path && b.buffer ? bench_make(&parent, image_name(view->image), NULL) : -ENOMEM;
-    b.parent = parent.view;
     if (r == 0) r = import_made(store, name, &maker);
     else log_error("image %s: %s", name, log_reason(r));
-    bench_clear(&parent);
     release(&b);
     return r;
 }

@@ -2,8 +2,8 @@
  * where the file system has it, else by a hard link, as neither tree is ever written. */
 #pragma once
 
-#include "bench.h"
 #include "import.h"
+#include "view.h"
 
 /* What is not taken from the node: what makes it itself, and its personal files. The image has those of its parent instead, or none. */
 struct promote_kept {
@@ -11,7 +11,8 @@ struct promote_kept {
     size_t count;
 };
 
-/* `view` shows the node's changes; `source` says for the catalog what that is. Logs its failures. Caller frees the list. */
-int promote(struct store *store, const char *name, const struct bench_view *view, const char *serial, const char *source,
+/* `view` shows the node's changes, `parent` its image without them; `source` says for the catalog what that is. Logs its
+ * failures. Caller frees the list. */
+int promote(struct store *store, const char *name, struct view *view, struct view *parent, const char *serial, const char *source,
             struct promote_kept *ret_kept);
 void promote_kept_free(struct promote_kept *kept);

@@ -375,10 +375,9 @@ static int merge_root(struct merge *m)
     return r;
 }
 
-int rebase(const char *serial, const struct bench_view *node, const struct bench_view *base, const struct bench_view *to,
-           struct rebase_result *ret_result)
+int rebase(const char *serial, struct view *node, struct view *base, struct view *to, struct rebase_result *ret_result)
 {
-    struct merge m = {.serial = serial, .node = node->view, .base = base->view, .to = to->view, .result = ret_result};
+    struct merge m = {.serial = serial, .node = node, .base = base, .to = to, .result = ret_result};
     int r;
 
     *ret_result = (struct rebase_result){0};

@@ -5,7 +5,7 @@
  * changed is the node's, and the new image's version stands beside it as NAME.coppice-new. Times and inode numbers are no change. */
 #pragma once
 
-#include "bench.h"
+#include "view.h"
 
 #define REBASE_SUFFIX ".coppice-new"
 
@@ -23,6 +23,5 @@ struct rebase_result {
 
 /* `node`: the node's changes; `base`, `to`: new ones, on the old image and the new one, without changes yet. Logs its failures. Caller
  * frees the result. */
-int rebase(const char *serial, const struct bench_view *node, const struct bench_view *base, const struct bench_view *to,
-           struct rebase_result *ret_result);
+int rebase(const char *serial, struct view *node, struct view *base, struct view *to, struct rebase_result *ret_result);
 void rebase_result_free(struct rebase_result *result);

@@ -1,7 +1,7 @@
 /* rebase_file: one file of a view compared with one of another view, and made as one of another view is. */
 #pragma once
 
-#include "bench.h"
+#include "view.h"
 #include "inode.h"
 
 /* One file. */

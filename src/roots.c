@@ -1,20 +1,22 @@
 #include "roots.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/random.h>
 
 #include "catalog.h"
 #include "fdcache.h"
 #include "handover.h"
 #include "imageset.h"
 #include "io.h"
+#include "log.h"
 #include "nodeops.h"
 #include "room.h"
 #include "snapshot.h"
 #include "store.h"
 
-#define OPEN_FILES 64
 #define NOBODY ".none" /* no node has this serial, so no change of it is found */
 
 struct roots {
@@ -42,7 +44,7 @@ static int fill(struct roots *s, struct store *store)
     if (s->images_fd < 0) return s->images_fd;
     imageset_init(&s->images, s->images_fd, s->images_path);
     s->shared.identity = &s->identity;
-    s->shared.files = fdcache_new(OPEN_FILES);
+    s->shared.files = fdcache_new(io_raise_nofile() / 4);
     s->shared.room = &s->room;
     s->shared.nodes_fd = s->nodes_fd;
     s->shared.nodes_path = s->nodes_path;
@@ -53,12 +55,14 @@ static int fill(struct roots *s, struct store *store)
 int roots_open(struct roots **ret_roots, struct store *store)
 {
     _cleanup_roots_ struct roots *s = calloc(1, sizeof(*s));
-    int r;
+    int r = -ENOMEM;
 
-    if (!s) return -ENOMEM;
-    s->nodes_fd = s->images_fd = -1;
-    r = fill(s, store);
-    if (r == 0) *ret_roots = io_take(s);
+    if (s) {
+        s->nodes_fd = s->images_fd = -1;
+        r = fill(s, store);
+    }
+    if (r < 0) log_error("%s: nodes' roots cannot be opened: %s", store->path, log_reason(r));
+    else *ret_roots = io_take(s);
     return r;
 }
 
@@ -75,24 +79,6 @@ void roots_close(struct roots *s)
     free(s->nodes_path);
     free(s->images_path);
     free(s);
-}
-
-char *roots_copy_name(void)
-{
-    return io_format(NODEOPS_COPY "%d", (int)getpid());
-}
-
-int roots_hold(struct roots *s, const char *copy)
-{
-    _cleanup_close_ int fd = io_open_beneath(s->nodes_fd, copy, O_RDONLY | O_DIRECTORY, 0);
-
-    if (fd < 0) return fd;
-    return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : io_take_fd(fd);
-}
-
-void roots_discard(struct roots *s, const char *copy)
-{
-    io_remove_tree(s->nodes_fd, copy);
 }
 
 int roots_view(struct roots *s, const char *directory, struct view **ret_view)
@@ -115,16 +101,66 @@ int roots_image_view(struct roots *s, struct view *view, struct view **ret_view)
     return view_open(ret_view, &s->shared, 0, NOBODY, view->image);
 }
 
-int roots_create(struct roots *s, const char *copy, const char *name, struct view **ret_view)
+int roots_copy_name(struct roots_copy *copy, struct roots *roots)
 {
-    struct delta_base base = {.image = name};
+    uint64_t number;
+
+    *copy = (struct roots_copy){.roots = roots, .hold = -1};
+    if (getrandom(&number, sizeof(number), 0) != sizeof(number)) return -EIO;
+    snprintf(copy->name, sizeof(copy->name), NODEOPS_COPY "%016llx", (unsigned long long)number);
+    return 0;
+}
+
+static int hold(struct roots_copy *copy)
+{
+    copy->hold = io_open_beneath(copy->roots->nodes_fd, copy->name, O_RDONLY | O_DIRECTORY, 0);
+    if (copy->hold < 0) return copy->hold;
+    if (flock(copy->hold, LOCK_EX | LOCK_NB) < 0) return -errno;
+    /* A daemon that has just started may have taken it for a leftover. */
+    return faccessat(copy->roots->nodes_fd, copy->name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+int roots_copy_take(struct roots_copy *copy)
+{
+    int r = hold(copy);
+
+    if (r == 0) r = roots_view(copy->roots, copy->name, &copy->view);
+    return r == -ENOENT ? -EIO : r;
+}
+
+static int make_on(struct roots_copy *copy, struct image *image, const struct roots_copy *other)
+{
+    struct roots *s = copy->roots;
+    struct delta_base base = {.image = image_name(image), .image_count = image_count(image)};
+    int r = snapshot_blank(s->nodes_fd, s->nodes_path, copy->name, &base, 0);
+
+    if (r == 0 && other) r = snapshot_reserve(s->nodes_path, copy->name, delta_reserved(atomic_load(&other->view->delta)));
+    if (r == 0) r = hold(copy);
+    return r < 0 ? r : view_open(&copy->view, &s->shared, 0, copy->name, image);
+}
+
+int roots_copy_make(struct roots_copy *copy, const char *name, const struct roots_copy *other)
+{
     struct image *image;
-    int r = imageset_get(&s->images, name, &image);
+    int r = imageset_get(&copy->roots->images, name, &image);
 
     if (r < 0) return r;
-    base.image_count = image_count(image);
-    r = snapshot_blank(s->nodes_fd, s->nodes_path, copy, &base, 0);
-    if (r == 0) r = view_open(ret_view, &s->shared, 0, copy, image);
+    r = make_on(copy, image, other);
     image_unref(image);
     return r;
+}
+
+int roots_copy_finish(struct roots_copy *copy)
+{
+    int r = view_sync(copy->view);
+
+    view_close(io_take(copy->view));
+    return r < 0 ? r : snapshot_seal(copy->roots->nodes_path, copy->name);
+}
+
+void roots_copy_clear(struct roots_copy *copy)
+{
+    view_close(copy->view);
+    if (*copy->name) io_remove_tree(copy->roots->nodes_fd, copy->name);
+    if (copy->hold >= 0) close(copy->hold);
 }
