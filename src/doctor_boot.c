@@ -12,6 +12,8 @@
 #include "doctor.h"
 #include "io.h"
 #include "log.h"
+#include "proposal_text.h"
+#include "template_text.h"
 
 /* ---- boot files ---- */
 
@@ -269,28 +271,25 @@ static char *cmdline_fault(const struct doctor *d, const char *line)
     return NULL;
 }
 
-/* The line as it should be: the words that have nothing to do with the root, and those that have. */
-static char *right_cmdline(const struct doctor *d, const char *line)
+static const char *value_of(const char *name, size_t length, void *data)
 {
-    static const char *const dropped[] = {"root=", "rootfstype=", "nfsroot=", "ip=", "rootflags=", "fsck.repair="};
+    const struct doctor *d = data;
+
+    if (length == 6 && memcmp(name, "server", 6) == 0) return d->server ? d->server : "SERVER";
+    return length == 6 && memcmp(name, "rootfs", 6) == 0 ? d->path : NULL;
+}
+
+/* The line as an import would propose it, without its end of line. */
+static char *right_cmdline(struct doctor *d, const char *line)
+{
+    size_t size, length;
+    const char *name;
+    _cleanup_free_ char *escaped = template_escape(line, strlen(line), &size);
+    _cleanup_free_ char *body = escaped ? proposal_cmdline(escaped, !has_initramfs(d)) : NULL;
     char *text = NULL;
-    size_t size;
-    FILE *out = open_memstream(&text, &size);
 
-    if (!out) return NULL;
-    for (const char *word = line; *word; word += strspn(word, " \t\r\n")) {
-        size_t length = strcspn(word, " \t\r\n");
-        bool drop = (length == 2 && (strncmp(word, "rw", 2) == 0 || strncmp(word, "ro", 2) == 0)) ||
-                    (length == 8 && strncmp(word, "rootwait", 8) == 0);
-
-        for (size_t i = 0; i < sizeof(dropped) / sizeof(*dropped); i++)
-            drop = drop || strncmp(word, dropped[i], strlen(dropped[i])) == 0;
-        if (!drop && length) fprintf(out, "%.*s ", (int)length, word);
-        word += length;
-    }
-    fprintf(out, "root=/dev/nfs nfsroot=%s:%s,vers=3,%stcp rw ip=dhcp rootwait", d->server ? d->server : "SERVER", d->path,
-            has_initramfs(d) ? "" : "proto=");
-    fclose(out);
+    if (!body || template_expand(body, strlen(body), value_of, d, &text, &size, &name, &length) < 0) return NULL;
+    text[strcspn(text, "\n")] = '\0';
     return text;
 }
 

@@ -212,9 +212,11 @@ static void drop_key(struct making *m, const char *path, const char *name)
 static void propose_ssh_keys(struct making *m)
 {
     size_t before = m->list.count;
+    bool has_server = rootdir_has(m->root_fd, "usr/sbin/sshd");
 
+    /* An image without keys counts on its own first boot (Raspberry Pi OS: init=…firstboot), which enlarges a disk too. */
     each(m, "etc/ssh", "ssh_host_*key*", drop_key);
-    if (m->list.count > before && rootdir_has(m->root_fd, "usr/bin/ssh-keygen"))
+    if ((has_server || m->list.count > before) && rootdir_has(m->root_fd, "usr/bin/ssh-keygen"))
         add_new(m, "etc/systemd/system/ssh.service.d/coppice.conf",
                 "[Service]\n"
                 "ExecStartPre=\n"
@@ -285,7 +287,6 @@ static void propose_services(struct making *m)
     /* /lib is a symlink in newer systems: through usr/lib then. */
     const char *lib = rootdir_has(m->root_fd, "usr/lib/systemd/system") ? "usr/lib/systemd/system" : "lib/systemd/system";
     const char *const places[] = {"etc/systemd/system", lib};
-    _cleanup_free_ char *dietpi = io_format("%s/dietpi.txt", m->boot);
 
     for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
         each(m, places[i], "*.wants", look_into_wants);
@@ -295,8 +296,19 @@ static void propose_services(struct making *m)
     /* swap.conf(5) of rpi-swap */
     if (rootdir_has(m->root_fd, "usr/lib/systemd/system-generators/rpi-swap-generator"))
         add_new(m, "etc/rpi/swap.conf.d/90-coppice.conf", "[Main]\nMechanism=zram\n", "no swap file");
-    if (dietpi) rewrite(m, dietpi, proposal_dietpi, "no swap file");
-    else m->r = -ENOMEM;
+}
+
+/* What the systems' own first boot reads from the boot partition. */
+static void propose_first_boot(struct making *m)
+{
+    _cleanup_free_ char *dietpi = io_format("%s/dietpi.txt", m->boot), *user_data = io_format("%s/user-data", m->boot);
+
+    if (!dietpi || !user_data) {
+        m->r = -ENOMEM;
+        return;
+    }
+    rewrite(m, dietpi, proposal_dietpi, "its first boot: no swap file, no network, its own name");
+    rewrite(m, user_data, proposal_user_data, own_identity);
 }
 
 static int by_path(const void *a, const void *b)
@@ -312,6 +324,7 @@ int proposals_make(struct proposals *ret_proposals, int rootfs_fd, const char *b
     propose_network(&making);
     propose_identity(&making);
     propose_services(&making);
+    propose_first_boot(&making);
     if (making.list.count > 0)
         qsort(making.list.items, making.list.count, sizeof(*making.list.items), by_path);
     if (making.r < 0) proposals_free(&making.list);

@@ -83,19 +83,42 @@ static bool is_dropped(const char *word, size_t length)
     return begins(word, length, "init=") && (holds(word, length, "resize") || holds(word, length, "firstboot"));
 }
 
+/* What Raspberry Pi Imager puts in for its script of the first boot, which afterwards cuts the line off before it. */
+static bool is_first_run(const char *word, size_t length)
+{
+    return begins(word, length, "systemd.run") || is(word, length, "systemd.unit=kernel-command-line.target");
+}
+
+typedef bool (*word_fn)(const char *word, size_t length);
+
+/* Each word that is `wanted` or not, with a space after or before it. */
+static void put_words(FILE *out, const char *text, word_fn is_wanted, const char *format)
+{
+    size_t length;
+
+    for (const char *at = text + strspn(text, " \t\r\n"); *at; at += length, at += strspn(at, " \t\r\n")) {
+        length = parameter_length(at);
+        if (is_wanted(at, length)) fprintf(out, format, (int)length, at);
+    }
+}
+
+static bool is_kept(const char *word, size_t length)
+{
+    return !is_dropped(word, length) && !is_first_run(word, length);
+}
+
 char *proposal_cmdline(const char *text, bool in_kernel)
 {
     char *body = NULL;
-    size_t size, length;
+    size_t size;
     FILE *out = open_memstream(&body, &size);
 
     if (!out) return NULL;
-    for (const char *at = text + strspn(text, " \t\r\n"); *at; at += length, at += strspn(at, " \t\r\n")) {
-        length = parameter_length(at);
-        if (!is_dropped(at, length)) fprintf(out, "%.*s ", (int)length, at);
-    }
-    if (in_kernel) fputs("root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,proto=tcp rw ip=dhcp rootwait\n", out);
-    else fputs("boot=nfs root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,tcp rw ip=dhcp rootwait\n", out);
+    put_words(out, text, is_kept, "%.*s ");
+    if (in_kernel) fputs("root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,proto=tcp rw ip=dhcp rootwait", out);
+    else fputs("boot=nfs root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,tcp rw ip=dhcp rootwait", out);
+    put_words(out, text, is_first_run, " %.*s");
+    putc('\n', out);
     return finish(out, &body);
 }
 
@@ -279,17 +302,44 @@ char *proposal_hosts(const char *text)
     return out ? finish(out, &body) : NULL;
 }
 
-char *proposal_dietpi(const char *text)
+/* The lines that begin so get that value; the rest byte for byte. */
+struct key {
+    const char *begin, *value;
+};
+
+static char *set_keys(const char *text, const struct key *keys, size_t count)
 {
-    static const char key[] = "AUTO_SETUP_SWAPFILE_SIZE=";
     const char *line;
     char *body = NULL;
     size_t size, length;
     FILE *out = open_memstream(&body, &size);
 
     while (out && (line = next_line(&text, &length))) {
-        if (begins(line, length, key)) fprintf(out, "%s0\n", key);
+        const struct key *key = keys;
+
+        while (key < keys + count && !begins(line, length, key->begin)) key++;
+        if (key < keys + count) fprintf(out, "%s%s\n", key->begin, key->value);
         else fwrite(line, 1, length, out);
     }
     return out ? finish(out, &body) : NULL;
+}
+
+/* dietpi-firstboot sets the host name from here. With ETHERNET_ENABLED its sed turns "#allow-hotplug eth0" of
+ * /etc/network/interfaces back, with USESTATIC the address below it; DHCP_TO_STATIC makes one of a lease. */
+char *proposal_dietpi(const char *text)
+{
+    static const struct key keys[] = {
+        {"AUTO_SETUP_SWAPFILE_SIZE=", "0"},      {"AUTO_SETUP_NET_HOSTNAME=", "${hostname}"},
+        {"AUTO_SETUP_NET_ETHERNET_ENABLED=", "0"}, {"AUTO_SETUP_NET_USESTATIC=", "0"},
+        {"AUTO_SETUP_DHCP_TO_STATIC=", "0"},
+    };
+
+    return set_keys(text, keys, sizeof(keys) / sizeof(*keys));
+}
+
+char *proposal_user_data(const char *text)
+{
+    static const struct key keys[] = {{"hostname: ", "${hostname}"}};
+
+    return set_keys(text, keys, sizeof(keys) / sizeof(*keys));
 }

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-/* The kernel's command line. `in_kernel`: the kernel itself mounts the root (CONFIG_ROOT_NFS, as the Raspberry Pi's own);
+/* The kernel's command line; a script of the first boot (systemd.run=) stays last. `in_kernel`: the kernel itself mounts the root (CONFIG_ROOT_NFS, as the Raspberry Pi's own);
  * otherwise it is the initramfs's work, whose nfsmount hangs on "proto=tcp". */
 char *proposal_cmdline(const char *text, bool in_kernel);
 
@@ -25,5 +25,8 @@ char *proposal_dhcpcd(const char *text);
 /* The host's own line, 127.0.1.1. */
 char *proposal_hosts(const char *text);
 
-/* dietpi.txt: no swap file. */
+/* dietpi.txt, which its first boot reads: no swap file, the node's host name, hands off eth0. */
 char *proposal_dietpi(const char *text);
+
+/* cloud-init's user-data, as Raspberry Pi Imager writes it: the node's host name. */
+char *proposal_user_data(const char *text);

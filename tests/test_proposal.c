@@ -14,7 +14,8 @@
 #include "proposal_text.h"
 #include "template_text.h"
 
-#define NFS "root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,proto=tcp rw ip=dhcp rootwait\n"
+#define NFS_WORDS "root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,proto=tcp rw ip=dhcp rootwait"
+#define NFS NFS_WORDS "\n"
 
 static void check(char *found, const char *expected)
 {
@@ -30,6 +31,9 @@ static void test_cmdline(void **state)
         {"console=serial0,115200 console=tty1 root=PARTUUID=907af7d0-02 rootfstype=ext4 elevator=deadline "
          "fsck.repair=yes rootwait quiet net.ifnames=0\n",
          "console=serial0,115200 console=tty1 elevator=deadline quiet net.ifnames=0 " NFS},
+        /* DietPi since */
+        {"root=PARTUUID=127c511a-02 rootfstype=ext4 rootwait net.ifnames=0 logo.nologo console=serial0,115200 console=tty1\n",
+         "net.ifnames=0 logo.nologo console=serial0,115200 console=tty1 " NFS},
         /* Bullseye */
         {"console=serial0,115200 console=tty1 root=PARTUUID=4b4be0fb-02 rootfstype=ext4 fsck.repair=yes rootwait quiet "
          "init=/usr/lib/raspi-config/init_resize.sh\n",
@@ -38,6 +42,12 @@ static void test_cmdline(void **state)
         {"console=serial0,115200 console=tty1 root=PARTUUID=4e639091-02 rootfstype=ext4 fsck.repair=yes rootwait quiet "
          "init=/usr/lib/raspberrypi-sys-mods/firstboot splash plymouth.ignore-serial-consoles",
          "console=serial0,115200 console=tty1 quiet splash plymouth.ignore-serial-consoles " NFS},
+        /* Imager's script of the first boot, which ends with sed 's| systemd.run.*||g': nothing of ours behind it */
+        {"console=serial0,115200 console=tty1 root=PARTUUID=617a2abd-02 rootfstype=ext4 fsck.repair=yes rootwait quiet "
+         "init=/usr/lib/raspberrypi-sys-mods/firstboot splash cfg80211.ieee80211_regdom=TW systemd.run=/boot/firstrun.sh "
+         "systemd.run_success_action=reboot systemd.unit=kernel-command-line.target\n",
+         "console=serial0,115200 console=tty1 quiet splash cfg80211.ieee80211_regdom=TW " NFS_WORDS
+         " systemd.run=/boot/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target\n"},
         /* Trixie */
         {"console=serial0,115200 console=tty1 root=PARTUUID=a0b1c2d3-02 rootfstype=ext4 fsck.repair=yes rootwait resize "
          "cfg80211.ieee80211_regdom=GB ds=nocloud;i=rpi-imager-1\n",
@@ -183,6 +193,16 @@ static void test_other_files(void **state)
           "127.0.0.1 localhost\n127.0.1.1 ${hostname}\n127.0.1.10 other");
     check(proposal_dietpi("# Swap\nAUTO_SETUP_SWAPFILE_SIZE=1\nAUTO_SETUP_SWAPFILE_LOCATION=/var/swap\n"),
           "# Swap\nAUTO_SETUP_SWAPFILE_SIZE=0\nAUTO_SETUP_SWAPFILE_LOCATION=/var/swap\n");
+    check(proposal_dietpi("# - If both Ethernet and WiFi are enabled, WiFi will take priority.\n"
+                          "AUTO_SETUP_NET_ETHERNET_ENABLED=1\nAUTO_SETUP_NET_WIFI_ENABLED=0\n\nAUTO_SETUP_NET_USESTATIC=1\n"
+                          "AUTO_SETUP_NET_STATIC_IP=192.168.0.100\nAUTO_SETUP_DHCP_TO_STATIC=1\n# Hostname\n"
+                          "AUTO_SETUP_NET_HOSTNAME=DietPi"),
+          "# - If both Ethernet and WiFi are enabled, WiFi will take priority.\n"
+          "AUTO_SETUP_NET_ETHERNET_ENABLED=0\nAUTO_SETUP_NET_WIFI_ENABLED=0\n\nAUTO_SETUP_NET_USESTATIC=0\n"
+          "AUTO_SETUP_NET_STATIC_IP=192.168.0.100\nAUTO_SETUP_DHCP_TO_STATIC=0\n# Hostname\n"
+          "AUTO_SETUP_NET_HOSTNAME=${hostname}\n");
+    check(proposal_user_data("#cloud-config\nhostname: raspberrypi\nmanage_etc_hosts: true\n#hostname: x\nssh_pwauth: true\n"),
+          "#cloud-config\nhostname: ${hostname}\nmanage_etc_hosts: true\n#hostname: x\nssh_pwauth: true\n");
 }
 
 /* ---- a whole root ---- */
@@ -273,6 +293,41 @@ static void test_bullseye(void **state)
                     "etc/systemd/system/multi-user.target.wants/dphys-swapfile.service -1: (removed)\n");
 }
 
+/* Its images have no ssh keys: the init that is taken out of cmdline.txt makes them. */
+static void test_bookworm(void **state)
+{
+    put(state, "bookworm/boot/firmware/cmdline.txt", "root=PARTUUID=1-02 rootwait init=/usr/lib/raspberrypi-sys-mods/firstboot\n");
+    put(state, "bookworm/boot/config-6.1.0-rpi7-rpi-v8", "# Linux\nCONFIG_ROOT_NFS=y\n");
+    put(state, "bookworm/boot/firmware/user-data", "hostname: raspberrypi\n");
+    put(state, "bookworm/usr/sbin/sshd", "");
+    put(state, "bookworm/usr/bin/ssh-keygen", "");
+    check_proposals(state, "bookworm", "boot/firmware",
+                    "boot/firmware/cmdline.txt -1: " NFS_WORDS "|\n"
+                    "boot/firmware/user-data -1: hostname: ${hostname}|\n"
+                    "etc/systemd/system/ssh.service.d/coppice.conf 644: [Service]|ExecStartPre=|ExecStartPre=/usr"
+                    "/bin/ssh-keygen -A|ExecStartPre=/usr/sbin/sshd -t|\n");
+}
+
+static void test_dietpi(void **state)
+{
+    put(state, "dietpi/boot/cmdline.txt", "root=PARTUUID=1-02 rootfstype=ext4 rootwait\n");
+    put(state, "dietpi/boot/kernel8.img", "");
+    put(state, "dietpi/boot/dietpi.txt", "AUTO_SETUP_NET_HOSTNAME=DietPi\n");
+    put(state, "dietpi/etc/network/interfaces", "allow-hotplug eth0\niface eth0 inet dhcp\naddress 192.168.0.100\n");
+    put(state, "dietpi/etc/dropbear/dropbear_ed25519_host_key", "secret");
+    put(state, "dietpi/etc/systemd/system/dietpi-fs_partition_resize.service", "[Unit]\n");
+    put(state, "dietpi/etc/systemd/system/local-fs.target.wants/dietpi-fs_partition_resize.service", "");
+    check_proposals(state, "dietpi", "boot",
+                    "boot/cmdline.txt -1: " NFS_WORDS "|\n"
+                    "boot/dietpi.txt -1: AUTO_SETUP_NET_HOSTNAME=${hostname}|\n"
+                    "etc/dropbear/dropbear_ed25519_host_key -1: (removed)\n"
+                    "etc/network/interfaces -1: #allow-hotplug eth0|#iface eth0 inet dhcp|#address 192.168.0.100|\n"
+                    "etc/systemd/system/dropbear.service.d/coppice.conf 644: [Service]|ExecStartPre=/bin/sh -c 'for t in "
+                    "rsa ecdsa ed25519; do f=/etc/dropbear/dropbear_\"$$t\"_host_key; [ -s \"$$f\" ] || dropbearkey -t $$t "
+                    "-f \"$$f\"; done; :'|\n"
+                    "etc/systemd/system/local-fs.target.wants/dietpi-fs_partition_resize.service -1: (removed)\n");
+}
+
 static void test_debian(void **state)
 {
     put(state, "debian/boot/firmware/cmdline.txt", "root=LABEL=RASPIROOT rw\n");
@@ -304,6 +359,7 @@ int main(void)
         cmocka_unit_test(test_config),      cmocka_unit_test(test_fstab),
         cmocka_unit_test(test_interfaces),  cmocka_unit_test(test_other_files),
         cmocka_unit_test(test_trixie),      cmocka_unit_test(test_bullseye),
+        cmocka_unit_test(test_bookworm),    cmocka_unit_test(test_dietpi),
         cmocka_unit_test(test_debian),      cmocka_unit_test(test_nothing),
     };
 
