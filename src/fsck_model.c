@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "inode.h"
 #include "io.h"
 
 #define DEPTH_MAX 4096 /* of a path that is printed */
@@ -74,24 +75,8 @@ static int add_image(struct fsck_model *m)
 {
     for (uint32_t ino = 1; m->image && ino <= m->image_count; ino++) {
         const struct image_inode *i = image_inode(m->image, ino);
-        int r = add_item(m,
-                         &(struct delta_inode){
-                             .ino = fsck_model_ino(m, ino),
-                             .image_ino = ino,
-                             .mode = i->mode,
-                             .uid = i->uid,
-                             .gid = i->gid,
-                             .nlink = i->nlink,
-                             .rdev = i->rdev,
-                             .size = i->size,
-                             .atime = i->mtime,
-                             .mtime = i->mtime,
-                             .ctime = i->ctime,
-                             .parent = S_ISDIR(i->mode) ? fsck_model_ino(m, i->parent) : 0,
-                             .object = DELTA_NO_OBJECT,
-                             .chunked = S_ISREG(i->mode) && i->size > 0,
-                         },
-                         false);
+        struct delta_inode row = inode_of_image(i, fsck_model_ino(m, ino), ino, fsck_model_ino(m, i->parent));
+        int r = add_item(m, &row, false);
 
         if (r < 0) return r;
     }

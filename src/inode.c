@@ -10,11 +10,9 @@
 
 #define NS INT64_C(1000000000)
 
-static void from_image(const struct view *v, uint64_t ino, uint32_t image_ino, struct delta_inode *row)
+struct delta_inode inode_of_image(const struct image_inode *i, uint64_t ino, uint32_t image_ino, uint64_t parent)
 {
-    const struct image_inode *i = image_inode(v->image, image_ino);
-
-    *row = (struct delta_inode){
+    return (struct delta_inode){
         .ino = ino,
         .image_ino = image_ino,
         .mode = i->mode,
@@ -26,7 +24,7 @@ static void from_image(const struct view *v, uint64_t ino, uint32_t image_ino, s
         .atime = i->mtime,
         .mtime = i->mtime,
         .ctime = i->ctime,
-        .parent = S_ISDIR(i->mode) ? view_ino(v, i->parent) : 0,
+        .parent = S_ISDIR(i->mode) ? parent : 0,
         .object = DELTA_NO_OBJECT,
         .chunked = S_ISREG(i->mode) && i->size > 0,
     };
@@ -35,6 +33,7 @@ static void from_image(const struct view *v, uint64_t ino, uint32_t image_ino, s
 int inode_get(struct view *v, struct delta *d, uint64_t ino, struct inode *ret)
 {
     uint32_t image_ino = view_image_ino(v, ino);
+    const struct image_inode *i = image_ino ? image_inode(v->image, image_ino) : NULL;
     int r = 0;
 
     if (d && (!image_ino || inomap_get(&v->changed_inodes, ino))) r = delta_get_inode(d, ino, &ret->row);
@@ -44,8 +43,8 @@ int inode_get(struct view *v, struct delta *d, uint64_t ino, struct inode *ret)
     }
     ret->stored = r > 0;
     if (ret->stored) return ret->row.mode ? 0 : -ESTALE;
-    if (!image_ino) return -ESTALE;
-    from_image(v, ino, image_ino, &ret->row);
+    if (!i) return -ESTALE;
+    ret->row = inode_of_image(i, ino, image_ino, view_ino(v, i->parent));
     return 0;
 }
 

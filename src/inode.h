@@ -15,6 +15,9 @@ struct inode {
     bool stored;            /* it has a row */
 };
 
+/* The row that an inode of the image gets when something about it changes; `parent` counts for a directory. */
+struct delta_inode inode_of_image(const struct image_inode *image_inode, uint64_t ino, uint32_t image_ino, uint64_t parent);
+
 /* The inode as it is now. -ESTALE: no such inode, or it is over. Lock held. */
 int inode_get(struct view *view, struct delta *delta, uint64_t ino, struct inode *ret_inode);
 
