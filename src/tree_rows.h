@@ -1,4 +1,5 @@
-/* tree_rows: the tree's own structures, for the files that make it up, and nobody else. */
+/* tree_rows: the tree's own structures, for the files that make it up, and nobody else; and its table of nodes, which follows the
+ * catalog's rows. */
 #pragma once
 
 #include <pthread.h>
@@ -9,6 +10,8 @@
 #include "imageset.h"
 #include "room.h"
 #include "tree.h"
+
+#define TREE_MAX_NODES (1u << IDENTITY_NODE_BITS)
 
 struct tree_node {
     struct tree *tree;
@@ -54,6 +57,11 @@ struct tree {
     uint32_t room;            /* of nodes */
     int64_t changed;          /* nanoseconds since 1970: when the catalog was last seen to change */
 };
+
+/* Looks at the catalog. 1: it has changed, and the table with it; 0: it has not. Logs its failures. Takes both locks. */
+int tree_refresh(struct tree *tree);
+/* The table, when no view is open any more. */
+void tree_rows_free(struct tree *tree);
 
 /* The node of that serial, held by `users`; NULL. */
 struct tree_node *tree_hold_serial(struct tree *tree, const char *serial);
