@@ -413,7 +413,7 @@ static void discard_copy(struct tree *t, const char *name)
     switch_discard(t->nodes_fd, name, t->nodes_fd, "copy");
 }
 
-/* What a killed process has begun: a clone, a switch. */
+/* What a killed process has begun, a clone or a switch; and what it had open. */
 static void take_up(struct nodeops *ops, const char *serial)
 {
     struct switch_place place = {ops->tree->nodes_fd, ops->tree->nodes_path, serial};
@@ -421,9 +421,11 @@ static void take_up(struct nodeops *ops, const char *serial)
 
     tree_settle_clone(ops->tree, serial);
     node = switch_is_left(&place) > 0 ? tree_hold_serial(ops->tree, serial) : NULL;
-    if (!node) return;
-    tree_take_up(node, ops->changes); /* whoever failed there has said so */
-    tree_release(node);
+    if (node) {
+        tree_take_up(node, ops->changes); /* whoever failed there has said so */
+        tree_release(node);
+    }
+    tree_recover(ops->tree, serial);
 }
 
 void nodeops_start(struct nodeops *ops)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "catalog_snapshot.h"
@@ -11,6 +12,7 @@
 #include "io.h"
 #include "log.h"
 #include "outdated.h"
+#include "recovery.h"
 #include "store.h"
 #include "snapshot.h"
 #include "switch.h"
@@ -176,6 +178,62 @@ int tree_settle_clone(struct tree *t, const char *serial)
     r = clone_settle(&place, serial);
     pthread_mutex_unlock(&t->catalog_lock);
     if (r < 0) log_error("node %s: an unfinished clone could not be put away: %s", serial, log_reason(r));
+    return r;
+}
+
+static bool is_known(struct tree *t, const char *serial)
+{
+    bool known = false;
+
+    pthread_rwlock_rdlock(&t->lock);
+    for (uint32_t i = 0; i < t->room && !known; i++) known = t->nodes[i] && strcmp(t->nodes[i]->serial, serial) == 0;
+    pthread_rwlock_unlock(&t->lock);
+    return known;
+}
+
+static int recover_files(struct tree *t, const char *serial)
+{
+    _cleanup_free_ char *path = io_format("%s/%s", t->nodes_path, serial);
+    struct delta *d;
+    int r = path ? delta_open(&d, t->nodes_fd, path, serial, &t->identity, NULL) : -ENOMEM;
+
+    if (r < 0) return r;
+    r = recovery_run(d);
+    if (r == 0) recovery_sweep(d);
+    delta_close(d);
+    return r;
+}
+
+/* Nobody opens it meanwhile: that takes a look at the catalog first. */
+static int recover_removed(struct tree *t, const char *serial)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&t->catalog_lock);
+    if (!is_known(t, serial)) r = recover_files(t, serial);
+    pthread_mutex_unlock(&t->catalog_lock);
+    return r;
+}
+
+int tree_recover(struct tree *t, const char *serial)
+{
+    _cleanup_free_ char *wal = io_format("%s/delta.db-wal", serial);
+    struct tree_node *node;
+    struct stat st;
+    int r;
+
+    if (!wal) return -ENOMEM;
+    if (fstatat(t->nodes_fd, wal, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size == 0) return 0;
+    node = tree_hold_serial(t, serial);
+    if (!node) {
+        r = recover_removed(t, serial);
+        if (r < 0) log_error("node %s, removed: its changes cannot be put in order: %s", serial, log_reason(r));
+        return r;
+    }
+    struct view *view;
+    r = tree_hold_view(node, &view); /* whoever failed there has said so */
+    if (r == 0) tree_release_view(node);
+    tree_release(node);
     return r;
 }
 

@@ -20,6 +20,10 @@ void tree_tell_rest(struct tree *tree, const struct tree_changes *changes);
 /* A daemon before this one was killed over a replacement: carries on with it, and tells the kernel what that one may have not. */
 int tree_take_up(struct tree_node *node, const struct tree_changes *changes);
 
+/* A daemon before this one was killed while it had the node's changes open: puts them in order, which else waits for the next look into
+ * the node. Also of a node that was removed since, which nobody may look into for long. */
+int tree_recover(struct tree *tree, const char *serial);
+
 /* Before nodes/SERIAL is used, see clone_settle(). */
 int tree_settle_clone(struct tree *tree, const char *serial);
 

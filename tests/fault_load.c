@@ -81,8 +81,8 @@ static struct fault_op *next_op(struct lane *lane)
 static void excuse(struct lane *lane, const struct fault_op *op, int error)
 {
     char text[160];
-    /* EIO: the daemon was killed while it took the request from the kernel. ENODATA: part of a write was done. */
-    bool is_death = error == -ENOTCONN || error == -ECONNABORTED || error == -EIO || error == -ENODATA;
+    /* EIO: the daemon was killed while it took the request from the kernel. */
+    bool is_death = error == -ENOTCONN || error == -ECONNABORTED || error == -EIO;
     if (is_death && atomic_load(&lane->load->is_dying)) return;
     if ((error == -ESTALE || error == -ENOENT) && atomic_load(&lane->load->is_replaced)) return;
     fault_op_print(op, text, sizeof(text));

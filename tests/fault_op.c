@@ -10,6 +10,20 @@
 
 #include "made_tree.h"
 
+static ssize_t write_some(const struct fault_op *op, int fd, const unsigned char *bytes, size_t from)
+{
+    if (op->is_append) return write(fd, bytes + from, op->length - from);
+    return pwrite(fd, bytes + from, op->length - from, (off_t)(op->offset + from));
+}
+
+/* Of a write that was done in part the rest tells why. A rest that goes well is a failure too: there was no reason. */
+static int write_all(const struct fault_op *op, int fd, const unsigned char *bytes)
+{
+    ssize_t n = write_some(op, fd, bytes, 0);
+    if (n >= 0 && n < (ssize_t)op->length && (n = write_some(op, fd, bytes, (size_t)n)) >= 0) return -ENODATA;
+    return n < 0 ? -errno : 0;
+}
+
 static int write_file(const struct fault_op *op, const char *path)
 {
     int flags = O_WRONLY | O_CLOEXEC | (op->is_append ? O_APPEND : 0) | (op->is_synced ? O_SYNC : 0);
@@ -18,8 +32,7 @@ static int write_file(const struct fault_op *op, const char *path)
     int r = fd < 0 ? -errno : 0;
     if (fd >= 0) {
         made_fill(op->seed, op->offset, bytes, op->length);
-        ssize_t n = op->is_append ? write(fd, bytes, op->length) : pwrite(fd, bytes, op->length, (off_t)op->offset);
-        if (n != (ssize_t)op->length) r = n < 0 ? -errno : -ENODATA;
+        r = write_all(op, fd, bytes);
         close(fd);
     }
     free(bytes);

@@ -282,6 +282,32 @@ static void test_an_object_without_a_row_is_removed(void **state)
     free(must_fsck(CLEAN, NULL));
 }
 
+/* Nobody looks into the node after the kill, and into a removed one nobody can. */
+static void check_killed(bool is_removed)
+{
+    char statement[200];
+    restore();
+    harness_mount();
+    made_file(harness_at(0, "written"), 1, SMALL, 0644);
+    harness_kill_daemon();
+    shell("echo x > '%s/4242'", node("objects"));
+    snprintf(statement, sizeof(statement), "DELETE FROM node WHERE serial = '%s'", harness_serial(0));
+    if (is_removed) assert_int_equal(harness_sql(NULL, statement), 0);
+    harness_mount();
+    free(must_fsck(CLEAN, NULL));
+    must_fail(ENOENT, access(node("objects/4242"), F_OK));
+    if (is_removed) assert_int_equal(harness_coppice(NULL, "node", "add", harness_serial(0), NULL), 0);
+    made_check_file(harness_at(0, "written"), 1, SMALL);
+    harness_umount();
+}
+
+static void test_the_next_daemon_clears_away_what_a_killed_one_left(void **state)
+{
+    (void)state;
+    check_killed(false);
+    check_killed(true);
+}
+
 /* ---- files that SQLite calls damaged ---- */
 
 static void overwrite(const char *path, off_t offset, size_t size)
@@ -435,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_what_has_lost_its_name_is_kept_with_its_contents),
         cmocka_unit_test(test_a_missing_object_is_one_file_s_loss),
         cmocka_unit_test(test_an_object_without_a_row_is_removed),
+        cmocka_unit_test(test_the_next_daemon_clears_away_what_a_killed_one_left),
         cmocka_unit_test(test_a_delta_without_its_head_is_salvaged),
         cmocka_unit_test(test_what_is_no_database_is_left),
         cmocka_unit_test(test_random_operations_leave_a_clean_store),

@@ -58,7 +58,7 @@ static const char *name_of(int snapshot)
     do {                                                                    \
         char *output_ = NULL;                                               \
         int status_ = harness_coppice(&output_, __VA_ARGS__, NULL);         \
-        if (status_ != 0) print_error(#__VA_ARGS__ ": %s;%s\n", output_, run.done); \
+        if (status_ != 0) print_error(#__VA_ARGS__ ": exit %d: %s;%s\n", status_, output_, run.done); \
         free(output_);                                                      \
         assert_int_equal(status_, 0);                                       \
     } while (0)
@@ -151,7 +151,7 @@ static void test_snapshots_resets_and_clones_are_as_full_copies(void **state)
         do_reset(i);
         check(run.expected, harness_root(0), COMPARE_OLD_TIMES);
     }
-    assert_int_equal(harness_coppice(NULL, "fsck", NULL), 0);
+    MUST_COPPICE("fsck");
     print_message("%ld operations, %d rounds\n", random_ops_count(run.ops), rounds);
 }
 
