@@ -69,11 +69,13 @@ static int zero(struct view *v, struct inode *inode, uint64_t start, uint64_t en
 static int reserve(struct view *v, const struct inode *inode, uint64_t offset, uint64_t length)
 {
     _cleanup_view_file_ struct view_file file = {0};
-    int fd;
+    int fd, r;
 
     if (inode->row.object <= 0) return 0;
     fd = view_open_object(v, inode->row.object, &file);
     if (fd < 0) return fd;
+    r = content_check_length(v, inode, fd, true); /* later that would take the room behind the end */
+    if (r < 0) return r;
     return fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length) < 0 && errno != EOPNOTSUPP ? -errno : 0;
 }
 

@@ -54,16 +54,38 @@ ssize_t content_read(struct view *v, uint64_t ino, void *buffer, size_t size, ui
 
 /* ---- writing: content lock held exclusively, so nobody else changes size, object, chunks or bytes ---- */
 
+static bool knows_end(struct view *v, const struct inode *inode)
+{
+    struct delta *d = view_lock(v);
+    bool known = delta_knows_end(d, inode->row.object);
+
+    view_unlock(d);
+    return known;
+}
+
+static int know_end(struct view *v, const struct inode *inode)
+{
+    struct delta *d = view_lock(v);
+    int r = delta_know_end(d, inode->row.object);
+
+    view_unlock(d);
+    return r;
+}
+
 /* The object is as long as the file. Shorter it is damaged. What a failed write, or a power cut that took rows, has left behind
- * the end must not show when the file becomes longer; nor after a power cut, when the row is on the disk before that. */
-static int check_length(struct view *v, const struct inode *inode, int fd, bool grows)
+ * the end must not show when the file becomes longer; nor after a power cut, when the row is on the disk before that. The cut
+ * may have left an object of the right length, and other bytes behind it in its last block: truncating to the length that it has
+ * makes zeros of them. */
+int content_check_length(struct view *v, const struct inode *inode, int fd, bool grows)
 {
     struct stat st;
+    int r;
 
     if (fstat(fd, &st) < 0) return -errno;
     if ((uint64_t)st.st_size < inode->row.size) return chunk_short_object(v, inode);
-    if ((uint64_t)st.st_size == inode->row.size || !grows) return 0;
-    return ftruncate(fd, inode->row.size) < 0 ? -errno : commit_object(fd, true);
+    if (!grows || ((uint64_t)st.st_size == inode->row.size && knows_end(v, inode))) return 0;
+    r = ftruncate(fd, inode->row.size) < 0 ? -errno : commit_object(fd, true);
+    return r < 0 ? r : know_end(v, inode);
 }
 
 /* Part of one page, which reaches the object whole and at once: after a power cut the page is there or it is not, and then the
@@ -99,7 +121,7 @@ static int write_pages(struct view *v, const struct inode *inode, int fd, const 
 /* The object was the file's before. */
 static int prepare_object(struct view *v, const struct inode *inode, int fd, size_t size, uint64_t offset)
 {
-    int r = check_length(v, inode, fd, offset + size > inode->row.size);
+    int r = content_check_length(v, inode, fd, offset + size > inode->row.size);
 
     if (r < 0 || !inode->row.chunked) return r;
     return chunk_clear_beneath(v, inode, fd, content_page_start(offset), content_page_end(offset + size));
@@ -234,7 +256,7 @@ static int lengthen_object(struct view *v, const struct inode *inode, uint64_t s
     int r;
 
     if (fd < 0) return fd;
-    r = check_length(v, inode, fd, true);
+    r = content_check_length(v, inode, fd, true);
     if (r < 0) return r;
     return ftruncate(fd, size) < 0 ? -errno : commit_object(fd, true);
 }

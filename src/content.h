@@ -3,8 +3,8 @@
  * They come from up to three places: a row (small files, all of their bytes), the file's own object (a sparse file), and
  * chunks, which show bytes of the image until something is written there. A write copies from the image at most the rest of the
  * 4 KiB pages that it touches. What an object has in a chunk's place is never read. An object is as long as the file at least:
- * a shorter one is damaged, which is -EIO. Beyond the end of the file it may have leftovers; whatever makes the file longer
- * removes them first.
+ * a shorter one is damaged, which is -EIO. Beyond the end of the file it may have leftovers, also where the object itself ends
+ * there, in its last block; whatever makes the file longer removes them first.
  *
  * Every function takes the inode's content lock itself. Sizes and offsets in bytes. */
 #pragma once
@@ -41,6 +41,7 @@ int content_sync(struct view *view, uint64_t ino, bool data_only);
 /* Parts of the above for allocate.c, with the lock held exclusively; `inode` as it is now, and as it is then. */
 bool content_fits_row(const struct inode *inode, uint64_t size);
 int content_write_held(struct view *view, struct inode *inode, const void *buffer, size_t size, uint64_t offset);
+int content_check_length(struct view *view, const struct inode *inode, int object_fd, bool grows);
 int content_resize_held(struct view *view, struct inode *inode, uint64_t size, const struct inode_change *also);
 
 /* st_blocks. No lock held. */

@@ -113,7 +113,7 @@ static int read_view(struct delta *d)
     d->image_base = db_int(s, 2);
     d->shift = db_int(s, 3);
     d->reserved = db_int(s, 4);
-    d->next_ino = d->reserved;
+    d->next_ino = d->first_new = d->reserved;
     d->batch = db_int(s, 5);
     d->frozen = db_int(s, 6);
     if (!d->image) return -ENOMEM;
@@ -189,6 +189,7 @@ void delta_close(struct delta *d)
     commit_free(d->commit);
     db_close(d->db);
     if (d->objects_fd >= 0) close(d->objects_fd);
+    inomap_clear(&d->known_ends);
     free(d->path);
     free(d->image);
     free(d);

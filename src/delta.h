@@ -71,6 +71,12 @@ uint64_t delta_reserved(const struct delta *delta);
 bool delta_is_shared(const struct delta *delta, int64_t object);
 /* All objects there are become shared. */
 int delta_freeze(struct delta *delta);
+
+/* Whether it is known that the disk has nothing behind the end of the object: what a power cut took the length of may be in its
+ * last block. True of objects made since the delta was opened, and of those that were said to be so. */
+bool delta_knows_end(const struct delta *delta, uint64_t object);
+int delta_know_end(struct delta *delta, uint64_t object);
+
 /* The objects that parts of the inode come from beside its own, in number order after `after`: 1 and *ret_source, 0 at the end. */
 int delta_next_source(struct delta *delta, uint64_t ino, uint64_t after, uint64_t *ret_source);
 /* 1: nothing differs from the image. */

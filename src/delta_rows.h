@@ -3,6 +3,7 @@
 
 #include "db.h"
 #include "delta.h"
+#include "inomap.h"
 
 enum delta_statement {
     GET_INODE, ADD_INODE, SET_INODE, REMOVE_INODE, NEXT_ORPHAN, NEXT_GROWN,
@@ -25,6 +26,8 @@ struct delta {
     uint64_t image_base, shift, batch;
     _Atomic uint64_t frozen;             /* what view.frozen says. Changed under the lock, read without */
     _Atomic uint64_t next_ino, reserved; /* reserved: what view.next_ino says. Changed under the lock, read without */
+    uint64_t first_new;                  /* next_ino when this was opened */
+    struct inomap known_ends;            /* objects of lower numbers whose ends are known. Guarded by the lock */
     db_stmt *statements[STATEMENTS]; /* prepared when first used */
 };
 
