@@ -32,7 +32,7 @@ static int punch_object(struct view *v, const struct inode *inode, uint64_t star
     int fd, r;
 
     if (inode->row.object <= 0) return 0;
-    fd = view_open_object(v, inode->row.object, &file);
+    fd = view_open_object(v, inode->row.ino, inode->row.object, &file);
     if (fd < 0) return fd;
     r = inode->row.chunked ? chunk_clear_beneath(v, inode, fd, start, end) : 0;
     if (r < 0) return r;
@@ -72,7 +72,7 @@ static int reserve(struct view *v, const struct inode *inode, uint64_t offset, u
     int fd, r;
 
     if (inode->row.object <= 0) return 0;
-    fd = view_open_object(v, inode->row.object, &file);
+    fd = view_open_object(v, inode->row.ino, inode->row.object, &file);
     if (fd < 0) return fd;
     r = content_check_length(v, inode, fd, true); /* later that would take the room behind the end */
     if (r < 0) return r;

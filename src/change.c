@@ -68,10 +68,10 @@ static void remove_object(struct view *v, uint64_t object)
 }
 
 /* What the old contents' range has of its own is then told by holes, not by where the object ends. */
-static int lengthen(struct view *v, uint64_t object, uint64_t length)
+static int lengthen(struct view *v, uint64_t ino, uint64_t object, uint64_t length)
 {
     _cleanup_view_file_ struct view_file file = {0};
-    int fd = view_open_object(v, object, &file);
+    int fd = view_open_object(v, ino, object, &file);
 
     if (fd < 0) return fd;
     return ftruncate(fd, length) < 0 ? -errno : 0;
@@ -83,7 +83,7 @@ int change_to_object(struct view *v, struct inode *inode, uint64_t length)
     int r = create_object(v, &object);
 
     if (r < 0) return r;
-    r = lengthen(v, object, length);
+    r = lengthen(v, inode->row.ino, object, length);
     if (r < 0) {
         remove_object(v, object);
         return r;

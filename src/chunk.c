@@ -53,6 +53,7 @@ static int map_load(struct view *v, const struct inode *inode, uint64_t offset, 
         offset = c->end;
         map->count++;
     }
+    if (r < 0) r = damage_found(v, d, inode->row.ino, r, "its chunks");
     view_unlock(d);
     map->more = map->count == MAP_CHUNKS;
     return r < 0 ? r : 0;
@@ -85,11 +86,9 @@ static int map_piece(struct view *v, const struct inode *inode, struct map *map,
     return 0;
 }
 
-int chunk_short_object(const struct view *v, const struct inode *inode)
+int chunk_short_object(struct view *v, const struct inode *inode, uint64_t object)
 {
-    log_error("node %s: inode %llu: object %lld is shorter than the file", v->serial,
-              (unsigned long long)inode->row.ino, (long long)inode->row.object);
-    return -EIO;
+    return damage_found(v, NULL, inode->row.ino, 0, "object %llu is shorter than the file", (unsigned long long)object);
 }
 
 static int read_object(struct view *v, const struct inode *inode, uint64_t object, char *buffer, size_t size, uint64_t offset)
@@ -102,11 +101,11 @@ static int read_object(struct view *v, const struct inode *inode, uint64_t objec
         memset(buffer, 0, size);
         return 0;
     }
-    fd = view_open_object(v, object, &file);
+    fd = view_open_object(v, inode->row.ino, object, &file);
     if (fd < 0) return fd;
     n = io_pread(fd, buffer, size, offset);
-    if (n < 0) return n;
-    return (size_t)n == size ? 0 : chunk_short_object(v, inode);
+    if (n < 0) return damage_found(v, NULL, inode->row.ino, n, "object %llu", (unsigned long long)object);
+    return (size_t)n == size ? 0 : chunk_short_object(v, inode, object);
 }
 
 static int read_image(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
@@ -117,8 +116,8 @@ static int read_image(struct view *v, const struct inode *inode, char *buffer, s
 
     if (fd < 0) return fd;
     n = io_pread(fd, buffer, size, offset);
-    if (n < 0) return n;
-    return (size_t)n == size ? 0 : -EIO;
+    if (n < 0) return image_damaged(v->image, inode->row.image_ino, log_reason(n));
+    return (size_t)n == size ? 0 : image_damaged(v->image, inode->row.image_ino, "is shorter than at its import");
 }
 
 static int read_row(struct view *v, const struct inode *inode, char *buffer, size_t size, uint64_t offset)
@@ -128,13 +127,11 @@ static int read_row(struct view *v, const struct inode *inode, char *buffer, siz
     size_t length = 0;
     int r = delta_get_content(d, inode->row.ino, row, sizeof(row), &length);
 
+    if (r < 0) r = damage_found(v, d, inode->row.ino, r, "its contents");
+    else if (r == 0 || length > sizeof(row) || length < offset + size)
+        r = damage_found(v, d, inode->row.ino, 0, "its contents are shorter than its size");
     view_unlock(d);
     if (r < 0) return r;
-    if (r == 0 || length > sizeof(row) || length < offset + size) {
-        log_error("node %s: inode %llu: its contents are shorter than its size", v->serial,
-                  (unsigned long long)inode->row.ino);
-        return -EIO;
-    }
     memcpy(buffer, row + offset, size);
     return 0;
 }
@@ -187,7 +184,7 @@ static off_t seek_piece(struct view *v, const struct inode *inode, const struct 
     if (p->kind == PIECE_REST || (p->kind == PIECE_OWN && !p->object))
         return whence == SEEK_HOLE ? p->start : p->end;
     fd = p->kind == PIECE_IMAGE ? view_open_image_file(v, inode->row.image_ino, &file)
-                                : view_open_object(v, p->object, &file);
+                                : view_open_object(v, inode->row.ino, p->object, &file);
     return fd < 0 ? fd : seek_in(fd, p->start, p->end, whence);
 }
 

@@ -14,8 +14,8 @@
 /* Reads [offset, offset + size), which lies inside the file. -EIO: something beneath is missing or too short. */
 int chunk_gather(struct view *view, const struct inode *inode, char *buffer, size_t size, uint64_t offset);
 
-/* Says of the file's object that it is damaged: -EIO. */
-int chunk_short_object(const struct view *view, const struct inode *inode);
+/* Tells that the file's object, or one that it shares, is damaged: -EIO. No other lock held. */
+int chunk_short_object(struct view *view, const struct inode *inode, uint64_t object);
 
 /* Before chunks in [start, end), whole pages, are cut: what their place in the object `fd` has from a write that failed, or
  * whose rows a power cut took, goes, and is gone from the disk when it returns. Recovery would take it for new bytes. */

@@ -82,7 +82,7 @@ int content_check_length(struct view *v, const struct inode *inode, int fd, bool
     int r;
 
     if (fstat(fd, &st) < 0) return -errno;
-    if ((uint64_t)st.st_size < inode->row.size) return chunk_short_object(v, inode);
+    if ((uint64_t)st.st_size < inode->row.size) return chunk_short_object(v, inode, inode->row.object);
     if (!grows || ((uint64_t)st.st_size == inode->row.size && knows_end(v, inode))) return 0;
     r = ftruncate(fd, inode->row.size) < 0 ? -errno : commit_object(fd, true);
     return r < 0 ? r : know_end(v, inode);
@@ -131,7 +131,7 @@ static int write_object(struct view *v, const struct inode *inode, const struct 
                         size_t size, uint64_t offset)
 {
     _cleanup_view_file_ struct view_file file = {0};
-    int fd = view_open_object(v, inode->row.object, &file);
+    int fd = view_open_object(v, inode->row.ino, inode->row.object, &file);
     int r;
 
     if (fd < 0) return fd;
@@ -252,7 +252,7 @@ static int resize_row(struct view *v, struct inode *inode, uint64_t size, const 
 static int lengthen_object(struct view *v, const struct inode *inode, uint64_t size)
 {
     _cleanup_view_file_ struct view_file file = {0};
-    int fd = view_open_object(v, inode->row.object, &file);
+    int fd = view_open_object(v, inode->row.ino, inode->row.object, &file);
     int r;
 
     if (fd < 0) return fd;
@@ -274,7 +274,7 @@ static int shorten_object(struct view *v, const struct inode *inode)
     int fd, r = v->shared->sync ? 0 : view_sync(v);
 
     if (r < 0) return r;
-    fd = view_open_object(v, inode->row.object, &file);
+    fd = view_open_object(v, inode->row.ino, inode->row.object, &file);
     if (fd < 0) return fd;
     return ftruncate(fd, inode->row.size) < 0 ? -errno : commit_object(fd, true);
 }
@@ -358,7 +358,7 @@ static int open_own(struct view *v, uint64_t ino, struct inode *ret_inode, struc
     r = get_now(v, ino, ret_inode);
     if (r == 0)
         r = S_ISREG(ret_inode->row.mode) && ret_inode->row.object > 0
-                ? view_open_object(v, ret_inode->row.object, file) : -ENODATA;
+                ? view_open_object(v, ino, ret_inode->row.object, file) : -ENODATA;
     view_unlock_contents(v, ino);
     return r;
 }

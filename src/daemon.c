@@ -321,6 +321,7 @@ int daemon_serve(const struct daemon_options *options)
     take_descriptors(&d.descriptors);
     prctl(PR_SET_NAME, "coppice"); /* it was run by descriptor, and would be called by its number */
     umask(0);
+    log_without_repeats();
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is the caller's error, not the daemon's end */
     if (d.descriptors.in_background && d.descriptors.is_next) log_to_syslog(); /* there is no terminal any more */
     if (d.descriptors.in_background && chdir("/") < 0) return -errno;

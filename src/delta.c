@@ -198,6 +198,7 @@ void delta_close(struct delta *d)
 struct commit *delta_commit(struct delta *d) { return d->commit; }
 int delta_objects_fd(const struct delta *d) { return d->objects_fd; }
 const char *delta_path(const struct delta *d) { return d->path; }
+const char *delta_message(struct delta *d) { return db_message(d->db); }
 const char *delta_image(const struct delta *d) { return d->image; }
 uint32_t delta_image_count(const struct delta *d) { return d->image_count; }
 uint64_t delta_image_base(const struct delta *d) { return d->image_base; }
@@ -486,6 +487,23 @@ int delta_next_dirent(struct delta *d, uint64_t parent, uint32_t slot, struct de
     if (r > 0 && e->slot < slot) r = -EIO;
     db_reset(s);
     return r;
+}
+
+int delta_find_name(struct delta *d, uint64_t ino, uint64_t *ret_parent, struct delta_dirent *e)
+{
+    _cleanup_stmt_ db_stmt *s = NULL;
+    size_t length;
+    int r = db_prepare(d->db, &s, "SELECT slot, name, ino, type, parent FROM dirent WHERE ino = :ino LIMIT 1");
+
+    if (r < 0) return r;
+    db_bind_int(s, ":ino", ino);
+    r = db_step(s);
+    if (r <= 0) return r;
+    db_blob(s, 1, &length);
+    if (length < 1 || length > 255) return -EIO;
+    read_dirent(s, e, db_blob(s, 1, &length), length);
+    *ret_parent = db_int(s, 4);
+    return 1;
 }
 
 int delta_has_live_dirent(struct delta *d, uint64_t parent)

@@ -58,6 +58,8 @@ void delta_close(struct delta *delta);
 struct commit *delta_commit(struct delta *delta);
 int delta_objects_fd(const struct delta *delta);
 const char *delta_path(const struct delta *delta); /* of delta.db */
+/* SQLite's words for the last failure. */
+const char *delta_message(struct delta *delta);
 
 /* The row of table view; fixed while the delta is open. */
 const char *delta_image(const struct delta *delta);
@@ -121,6 +123,8 @@ int delta_remove_dirent(struct delta *delta, uint64_t parent, const char *name, 
 int delta_remove_dirents(struct delta *delta, uint64_t parent);
 /* The row with the lowest slot ≥ `slot`, whiteouts included. */
 int delta_next_dirent(struct delta *delta, uint64_t parent, uint32_t slot, struct delta_dirent *ret_dirent);
+/* A name of the inode, by looking at all rows: 1, *ret_parent and *ret_dirent. For messages. */
+int delta_find_name(struct delta *delta, uint64_t ino, uint64_t *ret_parent, struct delta_dirent *ret_dirent);
 /* 1 when the directory has a row that is no whiteout. */
 int delta_has_live_dirent(struct delta *delta, uint64_t parent);
 

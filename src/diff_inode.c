@@ -56,8 +56,8 @@ static int is_one_object(struct view *old, const struct delta_inode *a, struct v
     int p, q;
 
     if (a->ino != b->ino || a->object <= DELTA_IN_ROW || a->object != b->object || a->ctime != b->ctime) return 0;
-    p = view_open_object(old, a->object, &left);
-    q = view_open_object(new, b->object, &right);
+    p = view_open_object(old, a->ino, a->object, &left);
+    q = view_open_object(new, b->ino, b->object, &right);
     if (p < 0 || q < 0) return p < 0 ? p : q;
     if (fstat(p, &x) < 0 || fstat(q, &y) < 0) return -errno;
     return x.st_dev == y.st_dev && x.st_ino == y.st_ino;

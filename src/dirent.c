@@ -28,7 +28,7 @@ int dirent_find(struct view *v, struct delta *d, uint64_t dir, const char *name,
         struct delta_dirent row;
         int r = delta_get_dirent(d, dir, name, length, &row);
 
-        if (r < 0) return r;
+        if (r < 0) return damage_found(v, d, dir, r, "its names");
         if (r > 0) {
             *ret = (struct dirent_found){row.ino, row.type};
             return row.ino != 0;
@@ -64,7 +64,7 @@ int dirent_is_empty(struct view *v, struct delta *d, uint64_t dir)
     const struct image_inode *i = image_dir ? image_inode(v->image, image_dir) : NULL;
     int r = is_changed(v, d, dir) ? delta_has_live_dirent(d, dir) : 0;
 
-    if (r != 0) return r < 0 ? r : 0;
+    if (r != 0) return r < 0 ? damage_found(v, d, dir, r, "its names") : 0;
     for (uint32_t n = 0; i && n < i->entries; n++) {
         const struct image_entry *e = image_entry(v->image, i->first_entry + n);
         struct dirent_found found;
@@ -110,7 +110,7 @@ static int next_in_delta(struct view *v, struct delta *d, uint64_t dir, uint32_t
         memcpy(ret->name, row.name, row.length + 1);
         return 1;
     }
-    return r;
+    return r < 0 ? damage_found(v, d, dir, r, "its names") : 0;
 }
 
 int dirent_next(struct view *v, struct delta *d, uint64_t dir, uint32_t cookie, struct dirent_entry *ret)

@@ -54,16 +54,39 @@ static int spoken_of(struct fsck_check *c, struct numbers *n)
 
 /* ---- rows without objects ---- */
 
-/* Asked after the object was looked for: an object goes only when its row has gone before. */
-static bool is_still_spoken_of(struct fsck_check *c, const struct fsck_item *item)
+/* Asked after the object was looked for: an object goes, or becomes shorter, only when its row has before. */
+static bool is_still_spoken_of(struct fsck_check *c, const struct fsck_item *item, int64_t length)
 {
     _cleanup_stmt_ db_stmt *s = NULL;
-    int r = db_prepare(c->model.db, &s, "SELECT 1 FROM inode WHERE ino = :ino AND object = :object");
+    int r = db_prepare(c->model.db, &s, "SELECT 1 FROM inode WHERE ino = :ino AND object = :object AND size > :length");
 
     if (r < 0) return true;
     db_bind_int(s, ":ino", item->row.ino);
     db_bind_int(s, ":object", item->row.object);
+    db_bind_int(s, ":length", length);
     return db_step(s) != 0;
+}
+
+static int lengthen(struct fsck_check *c, const struct delta_inode *row)
+{
+    _cleanup_close_ int fd = object_open(c->objects_fd, row->object, O_RDWR);
+
+    if (fd < 0) return fd;
+    return ftruncate(fd, row->size) < 0 ? -errno : commit_object(fd, true);
+}
+
+/* What was never synced may be shorter after a power cut: see recovery.h. */
+static void check_length(struct fsck_check *c, const struct fsck_item *item, int64_t length)
+{
+    const struct delta_inode *row = &item->row;
+    int r;
+
+    if (length >= LL(row->size) || row->grown || !is_still_spoken_of(c, item, length)) return;
+    if (!fsck_found(c, row->ino, "the rest reads as zeros", "object %lld has %lld bytes of %lld", LL(row->object), LL(length),
+                    LL(row->size)))
+        return;
+    r = lengthen(c, row);
+    if (r < 0 && !c->error) c->error = r;
 }
 
 static void check_object(struct fsck_check *c, struct fsck_item *item)
@@ -72,12 +95,15 @@ static void check_object(struct fsck_check *c, struct fsck_item *item)
     int r = object_stat(c->objects_fd, item->row.object, &st);
     bool parts = item->chunks > 0;
 
-    if (r == 0 && S_ISREG(st.st_mode)) return;
+    if (r == 0 && S_ISREG(st.st_mode)) {
+        check_length(c, item, st.st_size);
+        return;
+    }
     if (r < 0 && r != -ENOENT) {
         fsck_found(c, item->row.ino, NULL, "object %lld cannot be looked at: %s", LL(item->row.object), strerror(-r));
         return;
     }
-    if (!is_still_spoken_of(c, item) || (item->fresh && !c->commit)) return;
+    if (!is_still_spoken_of(c, item, -1) || (item->fresh && !c->commit)) return;
     if (!fsck_found(c, item->row.ino, parts ? "what it had of its own reads as zeros" : "emptied",
                     "its contents are lost, object %lld is %s", LL(item->row.object), r ? "missing" : "no file"))
         return;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "asker.h"
 #include "content.h"
 #include "dirent.h"
 #include "io.h"
@@ -88,14 +89,20 @@ static int lookup_error(int error)
     return is_passing ? -ETIMEDOUT : error;
 }
 
-static void reply_entry(fuse_req_t req, const struct tree_file *file)
+static void reply_filled(fuse_req_t req, struct fuse_entry_param *e)
 {
     struct tree *t = tree(req);
+
+    if (fuse_reply_entry(req, e) < 0) tree_forget(t, e->ino, 1);
+}
+
+static void reply_entry(fuse_req_t req, const struct tree_file *file)
+{
     struct fuse_entry_param e;
     int r = fill_entry(req, file, &e);
 
     if (r < 0) reply(req, lookup_error(r));
-    else if (fuse_reply_entry(req, &e) < 0) tree_forget(t, e.ino, 1);
+    else reply_filled(req, &e);
 }
 
 /* A view lasts: a name that is not there will not come without the kernel's knowledge. */
@@ -125,28 +132,25 @@ static int find(fuse_req_t req, const struct tree_file *dir, const char *name, s
     return r;
 }
 
-/* A thread of the kernel's NFS server asks, for a client. */
-static bool is_nfsd(fuse_req_t req)
-{
-    char path[32], name[8] = "";
-    FILE *file;
-
-    snprintf(path, sizeof(path), "/proc/%d/comm", (int)fuse_req_ctx(req)->pid);
-    file = fopen(path, "re");
-    if (!file) return false;
-    if (!fgets(name, sizeof(name), file)) name[0] = '\0';
-    fclose(file);
-    return strcmp(name, "nfsd\n") == 0;
-}
-
 /* One handle can be guessed: the mount's own root is nodeid 1 in every FUSE mount, and nfsd takes it in the name of any
  * export. The kernel knows the way from there to system/ by itself; but names in it are asked for each time (fill_entry),
  * and here a node would go on to another's root. ENOMEM, which nfsd tells the client as "later": after any other error
  * the kernel would drop what it has of that name, which others use. */
 static bool refuses(fuse_req_t req, const struct tree_file *dir, const char *name)
 {
-    return dir->kind == TREE_SYSTEM && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && is_nfsd(req) &&
+    return dir->kind == TREE_SYSTEM && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && asker_is_nfsd(fuse_req_ctx(req)->pid) &&
            tree_is_confined(tree(req));
+}
+
+static void reply_found(fuse_req_t req, const struct tree_file *dir, const char *name, const struct tree_file *file)
+{
+    bool is_name = dir->kind == TREE_VIEW && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+    struct fuse_entry_param e;
+    int r = fill_entry(req, file, &e);
+
+    if (r == -ESTALE && is_name) r = names_explain(dir->view, dir->ino, name);
+    if (r < 0) reply(req, lookup_error(r));
+    else reply_filled(req, &e);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -161,7 +165,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     if (r == 0) r = find(req, &dir, name, &file);
     if (r == -ENOENT) reply_missing(req, &dir);
     else if (r < 0) reply(req, lookup_error(r));
-    else reply_entry(req, &file);
+    else reply_found(req, &dir, name, &file);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t count)

@@ -181,7 +181,7 @@ static char *path_of(const struct image *image, const struct image_entry *last)
     return path;
 }
 
-static int report_once(struct image *image, uint32_t ino, const char *what)
+int image_damaged(struct image *image, uint32_t ino, const char *what)
 {
     unsigned char bit = 1u << ino % CHAR_BIT;
     _cleanup_free_ char *path = NULL;
@@ -211,11 +211,11 @@ int image_open_file(struct image *image, uint32_t ino)
     if (!path) return -ENOMEM;
     /* O_NONBLOCK: a fifo put in the file's place must not hold up the daemon. */
     fd = longpath_open(image->rootfs_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-    if (is_gone(fd)) return report_once(image, ino, log_reason(fd));
+    if (is_gone(fd)) return image_damaged(image, ino, log_reason(fd));
     if (fd < 0) return fd;
     if (fstat(fd, &st) < 0) return -errno;
-    if (!S_ISREG(st.st_mode)) return report_once(image, ino, "is no regular file any more");
+    if (!S_ISREG(st.st_mode)) return image_damaged(image, ino, "is no regular file any more");
     if ((uint64_t)st.st_size != inode->size || image_time(st.st_mtim) != inode->mtime)
-        return report_once(image, ino, "was changed since its import");
+        return image_damaged(image, ino, "was changed since its import");
     return io_take_fd(fd);
 }

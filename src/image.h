@@ -62,6 +62,9 @@ int image_readlink(const struct image *image, uint32_t ino, char *buffer, size_t
  * has the file with the size and mtime that the index has. */
 int image_open_file(struct image *image, uint32_t ino);
 
+/* Tells of damage of an inode's file, once for each: -EIO. */
+int image_damaged(struct image *image, uint32_t ino, const char *what);
+
 /* Builds index.db for the tree STORE/images/<anything>/rootfs, given by descriptor. Entries of a directory are numbered in
  * inode order, which is near the order on the disk. Logs its failures. image_index.h has one that shows progress. */
 struct image_totals { int64_t files, bytes; };

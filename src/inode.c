@@ -37,10 +37,7 @@ int inode_get(struct view *v, struct delta *d, uint64_t ino, struct inode *ret)
     int r = 0;
 
     if (d && (!image_ino || inomap_get(&v->changed_inodes, ino))) r = delta_get_inode(d, ino, &ret->row);
-    if (r < 0) {
-        log_error("node %s: inode %llu cannot be read: %s", v->serial, (unsigned long long)ino, log_reason(r));
-        return r;
-    }
+    if (r < 0) return damage_found(v, d, ino, r, "its row");
     ret->stored = r > 0;
     if (ret->stored) return ret->row.mode ? 0 : -ESTALE;
     if (!i) return -ESTALE;
@@ -229,12 +226,12 @@ int inode_clear_ids(struct view *v, uint64_t ino)
     return r < 0 ? r : 1;
 }
 
-static int stored_target(struct delta *d, uint64_t ino, char *buffer, size_t size)
+static int stored_target(struct view *v, struct delta *d, uint64_t ino, char *buffer, size_t size)
 {
     size_t length;
     int r = delta_get_content(d, ino, buffer, size - 1, &length);
 
-    if (r <= 0) return r < 0 ? r : -EIO;
+    if (r <= 0) return r < 0 ? damage_found(v, d, ino, r, "its target") : damage_found(v, d, ino, 0, "its target is missing");
     if (length >= size) return -ENAMETOOLONG;
     buffer[length] = '\0';
     return length;
@@ -247,7 +244,7 @@ int inode_readlink(struct view *v, uint64_t ino, char *buffer, size_t size)
     int r = inode_get(v, d, ino, &inode);
 
     if (r == 0 && !S_ISLNK(inode.row.mode)) r = -EINVAL;
-    if (r == 0 && !inode.row.image_ino) r = stored_target(d, ino, buffer, size);
+    if (r == 0 && !inode.row.image_ino) r = stored_target(v, d, ino, buffer, size);
     view_unlock(d);
     if (r != 0 || !inode.row.image_ino) return r;
     return image_readlink(v->image, inode.row.image_ino, buffer, size);

@@ -1,8 +1,10 @@
 #include "log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#define REPEAT_SECONDS 3600
+
 static atomic_int max_level = LOG_LEVEL_INFO;
-static atomic_bool to_syslog;
+static atomic_bool to_syslog, without_repeats;
 
 void log_set_level(enum log_level level)
 {
@@ -22,6 +26,11 @@ void log_to_syslog(void)
 {
     openlog("coppice", LOG_PID, LOG_DAEMON);
     to_syslog = true;
+}
+
+void log_without_repeats(void)
+{
+    without_repeats = true;
 }
 
 static int syslog_priority(enum log_level level)
@@ -66,6 +75,36 @@ static void write_to_stderr(enum log_level level, const char *message)
     if (write(STDERR_FILENO, line, length) < 0) return;
 }
 
+/* A name made by a node must not pass for a line of its own, or for what moves a terminal's cursor. */
+static void make_one_line(char *message)
+{
+    for (; *message; message++)
+        if ((unsigned char)*message < ' ' || *message == 0x7f) *message = '?';
+}
+
+/* What somebody tries again and again goes wrong again and again. */
+static bool is_repeated(const char *message)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the below; a leaf */
+    static struct {
+        uint64_t hash;
+        time_t since;
+    } written[64];
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    time_t now = time(NULL);
+    bool repeated;
+
+    for (; *message; message++) hash = (hash ^ (unsigned char)*message) * UINT64_C(0x100000001b3);
+    pthread_mutex_lock(&lock);
+    repeated = written[hash >> 58].hash == hash && now - written[hash >> 58].since < REPEAT_SECONDS;
+    if (!repeated) {
+        written[hash >> 58].hash = hash;
+        written[hash >> 58].since = now;
+    }
+    pthread_mutex_unlock(&lock);
+    return repeated;
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
     char message[4096];
@@ -75,6 +114,8 @@ void log_write(enum log_level level, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
+    make_one_line(message);
+    if (level == LOG_LEVEL_ERROR && without_repeats && is_repeated(message)) return;
     write_to_stderr(level, message);
     if (to_syslog) syslog(syslog_priority(level), "%s%s", level_prefix(level), message);
 }

@@ -14,6 +14,10 @@ void log_set_level(enum log_level level);
 /* From now on messages go to syslog(3) as well named "coppice"; standard error stays in use while it is open. */
 void log_to_syslog(void);
 
+/* From now on an error that comes again within the hour, word for word, is not written again: for the daemon, which is asked
+ * again and again. */
+void log_without_repeats(void);
+
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)

@@ -23,6 +23,14 @@ struct place {
     struct inode inode; /* if it exists */
 };
 
+/* What a name means: it must be there. */
+static int get_named(struct view *v, struct delta *d, uint64_t ino, struct inode *ret)
+{
+    int r = inode_get(v, d, ino, ret);
+
+    return r == -ESTALE ? damage_found(v, d, ino, 0, "its row is missing") : r;
+}
+
 static int find_place(struct view *v, struct delta *d, uint64_t dir, const char *name, struct place *p)
 {
     struct dirent_found found;
@@ -34,7 +42,7 @@ static int find_place(struct view *v, struct delta *d, uint64_t dir, const char 
     if (p->length > NAME_LENGTH) return -ENAMETOOLONG;
     r = dirent_find(v, d, dir, name, p->length, &found);
     p->exists = r > 0;
-    return r > 0 ? inode_get(v, d, found.ino, &p->inode) : r;
+    return r > 0 ? get_named(v, d, found.ino, &p->inode) : r;
 }
 
 static int find_existing(struct view *v, struct delta *d, uint64_t dir, const char *name, struct place *p)
@@ -56,6 +64,18 @@ static int lookup_parent(const struct inode *inode, uint64_t *ret_ino)
     if (!S_ISDIR(inode->row.mode)) return -ENOTDIR;
     *ret_ino = inode->row.parent;
     return 0;
+}
+
+int names_explain(struct view *v, uint64_t dir, const char *name)
+{
+    struct delta *d = view_lock(v);
+    struct dirent_found found;
+    struct inode inode;
+    int r = dirent_find(v, d, dir, name, strlen(name), &found);
+
+    if (r > 0) r = get_named(v, d, found.ino, &inode);
+    view_unlock(d);
+    return r < 0 ? r : -ESTALE;
 }
 
 int names_lookup(struct view *v, uint64_t dir, const char *name, uint64_t *ret_ino)

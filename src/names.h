@@ -15,6 +15,9 @@ struct names_caller {
 /* The inode of that name. "." and ".." too, for any inode (".." of anything but a directory is -ENOTDIR). -ENOENT, -ESTALE. */
 int names_lookup(struct view *view, uint64_t dir, const char *name, uint64_t *ret_ino);
 
+/* What was found by a name turned out to be over (-ESTALE): -EIO, and told, if the name is there and what it means is not. */
+int names_explain(struct view *view, uint64_t dir, const char *name);
+
 /* A new regular file, directory, device, fifo or socket, by the type in `mode`; -EEXIST. */
 int names_make(struct view *view, const struct names_caller *caller, uint64_t dir, const char *name, mode_t mode, dev_t rdev,
                uint64_t *ret_ino);

@@ -20,9 +20,13 @@ static const char *name_of(char name[NAME_SIZE], uint64_t id)
 int object_open(int objects_fd, uint64_t id, int flags)
 {
     char name[NAME_SIZE];
-    int fd = openat(objects_fd, name_of(name, id), flags | O_NOFOLLOW | O_CLOEXEC, 0600);
+    /* O_NONBLOCK: a fifo put in the object's place must not hold up the daemon. */
+    _cleanup_close_ int fd = openat(objects_fd, name_of(name, id), flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+    struct stat st;
 
-    return fd < 0 ? -errno : fd;
+    if (fd < 0) return -errno;
+    if (fstat(fd, &st) < 0) return -errno;
+    return S_ISREG(st.st_mode) ? io_take_fd(fd) : -EUCLEAN;
 }
 
 int object_create(int objects_fd, uint64_t id)

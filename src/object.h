@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-/* A descriptor, or negative errno; flags of open(2). */
+/* A descriptor, or negative errno; flags of open(2). -ELOOP, -EISDIR, -EUCLEAN: it is no regular file. */
 int object_open(int objects_fd, uint64_t id, int flags);
 
 /* An empty one; -EEXIST. */

@@ -13,11 +13,17 @@
 #include "log.h"
 #include "object.h"
 
+/* Something else has its name. */
+static bool is_no_object(int error)
+{
+    return error == -ENOENT || error == -ELOOP || error == -EISDIR || error == -EUCLEAN || error == -ENXIO;
+}
+
 /* The object, negative when the inode has none or it never reached the disk, or negative errno. */
 static int open_object(struct delta *d, const struct delta_inode *inode, int *ret_fd)
 {
     *ret_fd = inode->object > 0 ? object_open(delta_objects_fd(d), inode->object, O_RDWR) : -ENOENT;
-    return *ret_fd < 0 && *ret_fd != -ENOENT ? *ret_fd : 0;
+    return *ret_fd < 0 && !is_no_object(*ret_fd) ? *ret_fd : 0;
 }
 
 /* The first hole in [start, end): 1 and its ends; 0: none. Without an object all is hole. On a file system of smaller
@@ -123,6 +129,7 @@ static int lengthen(struct delta *d, uint64_t ino)
 
     if (r <= 0) return r;
     r = open_object(d, &inode, &fd);
+    if (r == -EIO) return 0; /* reading this one file fails then */
     if (r < 0 || fd < 0) return r;
     if (fstat(fd, &st) < 0) return -errno;
     if ((uint64_t)st.st_size >= inode.size || inode.size > CONTENT_MAX) return 0;

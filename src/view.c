@@ -133,6 +133,7 @@ static struct view *view_new(const struct view_shared *shared, uint32_t number, 
     v->serial = io_format("%s", serial);
     pthread_mutex_init(&v->create_lock, NULL);
     pthread_mutex_init(&v->references_lock, NULL);
+    damage_init(&v->damage);
     for (int i = 0; i < VIEW_CONTENT_LOCKS; i++) pthread_rwlock_init(&v->content_locks[i], NULL);
     init_freeze_lock(&v->freeze_lock);
     return v;
@@ -185,6 +186,7 @@ void view_close(struct view *v)
     inomap_clear(&v->changed_dirs);
     inomap_clear(&v->changed_inodes);
     inomap_clear(&v->orphans);
+    damage_clear(&v->damage);
     pthread_mutex_destroy(&v->create_lock);
     pthread_mutex_destroy(&v->references_lock);
     for (int i = 0; i < VIEW_CONTENT_LOCKS; i++) pthread_rwlock_destroy(&v->content_locks[i]);
@@ -261,6 +263,7 @@ int view_end(struct view *v, struct delta *d, int error, enum view_promise promi
     struct commit_batch *batch = NULL;
     int r;
 
+    damage_of_change(v, d, error);
     if (error == 0 && promise == VIEW_METADATA && replay_note(v->number, commit_sequence(c))) commit_seal(c);
     r = commit_end(c, error, &batch);
     if (r == 0 && promise == VIEW_METADATA && v->shared->sync) r = commit_wait(c, batch);
@@ -444,13 +447,11 @@ static int open_file(struct view *v, const void *owner, uint64_t id, fdcache_ope
     return fd;
 }
 
-int view_open_object(struct view *v, uint64_t object, struct view_file *ret_file)
+int view_open_object(struct view *v, uint64_t ino, uint64_t object, struct view_file *ret_file)
 {
     int fd = open_file(v, v, object, open_object, v, ret_file);
 
-    if (fd != -ENOENT) return fd;
-    log_error("node %s: object %llu is missing", v->serial, (unsigned long long)object);
-    return -EIO;
+    return fd >= 0 ? fd : damage_found(v, NULL, ino, fd, "object %llu", (unsigned long long)object);
 }
 
 static int open_image_file(void *data, uint64_t ino)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "damage.h"
 #include "delta.h"
 #include "identity.h"
 #include "image.h"
@@ -50,6 +51,8 @@ struct view {
 
     pthread_mutex_t references_lock; /* guards orphans, and makes one step of counting and looking there */
     struct inomap orphans;           /* inodes without a name that the kernel still refers to */
+
+    struct damage damage;
 
     int tidy_error; /* the last, so that it is told once; the housekeeper's own */
     /* Shared by whoever uses contents, exclusive for the instant in which a snapshot comes to share all objects. */
@@ -118,6 +121,6 @@ struct view_file {
 void view_put_file(struct view_file *file);
 #define _cleanup_view_file_ __attribute__((cleanup(view_put_file)))
 
-/* The descriptor, usable while *ret_file is, or negative errno. */
-int view_open_object(struct view *view, uint64_t object, struct view_file *ret_file);
+/* The descriptor, usable while *ret_file is, or negative errno; what is wrong with an object is told as damage of inode `ino`. */
+int view_open_object(struct view *view, uint64_t ino, uint64_t object, struct view_file *ret_file);
 int view_open_image_file(struct view *view, uint32_t image_ino, struct view_file *ret_file);

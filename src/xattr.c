@@ -30,7 +30,11 @@ static int match(const char *name, const void *value, size_t size, void *data)
 /* 1 and the length, of which as much as fits is in buffer. */
 static int find(struct view *v, struct delta *d, const struct inode *inode, struct search *s)
 {
-    if (inode->stored) return delta_get_xattr(d, inode->row.ino, s->name, s->buffer, s->size, &s->length);
+    if (inode->stored) {
+        int r = delta_get_xattr(d, inode->row.ino, s->name, s->buffer, s->size, &s->length);
+
+        return r < 0 ? damage_found(v, d, inode->row.ino, r, "its attributes") : r;
+    }
     return inode->row.image_ino ? image_xattrs(v->image, inode->row.image_ino, match, s) : 0;
 }
 
@@ -147,6 +151,13 @@ static int append(const char *name, const void *value, size_t value_size, void *
     return 0;
 }
 
+static int list_stored(struct view *v, struct delta *d, uint64_t ino, struct search *s)
+{
+    int r = delta_xattrs(d, ino, append, s);
+
+    return r < 0 ? damage_found(v, d, ino, r, "its attributes") : r;
+}
+
 ssize_t xattr_list(struct view *v, uint64_t ino, char *buffer, size_t size)
 {
     struct search s = {.buffer = buffer, .size = size};
@@ -154,7 +165,7 @@ ssize_t xattr_list(struct view *v, uint64_t ino, char *buffer, size_t size)
     struct inode inode;
     int r = inode_get(v, d, ino, &inode);
 
-    if (r == 0 && inode.stored) r = delta_xattrs(d, ino, append, &s);
+    if (r == 0 && inode.stored) r = list_stored(v, d, ino, &s);
     else if (r == 0 && inode.row.image_ino) r = image_xattrs(v->image, inode.row.image_ino, append, &s);
     view_unlock(d);
     if (r < 0) return r;

@@ -9,10 +9,10 @@ shopt -s nullglob
 
 # The layers from the ground up: a file includes its own layer and those below. Every file of src/ is in one of them.
 layers=(
-    "log io bootname network service bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room handover references replay presence control"
+    "log io bootname network service bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room handover references replay presence control asker"
     "db schema"
     "catalog catalog_* store commit delta delta_* image image_* imageset"
-    "view dirent inode acl xattr names content change chunk allocate recovery snapshot switch clone thaw diff diff_*"
+    "view damage place dirent inode acl xattr names content change chunk allocate recovery snapshot switch clone thaw diff diff_*"
     "tree tree_* outdated template template_*"
     "snapshots nodeops roots"
     "watch keeper fuse_ops channel import import_* parcel parcel_* promote rebase rebase_* bench proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
