@@ -38,17 +38,19 @@ static bool has_grown(const struct delta_inode *before, const struct delta_inode
 int change_store(struct view *v, struct delta *d, struct inode *now, struct change *change)
 {
     struct inode inode;
+    bool grown;
     int r = inode_get(v, d, now->row.ino, &inode);
 
     if (r == 0 && !inode.stored) r = inode_put(v, d, &inode);
     if (r == 0 && has_chunks(&inode, now, change)) r = cut_chunks(d, now, change);
     if (r < 0) return r;
     now->stored = true;
+    grown = inode.row.grown;
     inode.row.grown = has_grown(&inode.row, &now->row);
     inode.row.size = now->row.size;
     inode.row.object = now->row.object;
     inode.row.chunked = now->row.chunked;
-    r = inode_put_modified(v, d, &inode);
+    r = grown == inode.row.grown ? inode_put_contents(d, &inode) : inode_put_modified(v, d, &inode);
     return r == 0 && change->also ? inode_apply(v, d, &inode, change->also) : r;
 }
 

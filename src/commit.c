@@ -560,7 +560,7 @@ void commit_limit_wal(struct commit *c, uint64_t bytes)
 
     commit_lock(c);
     if (pages != c->wal_most) {
-        if (db_limit_wal(c->db, (pages < CHECKPOINT_PAGES ? pages : CHECKPOINT_PAGES) * FRAME) == 0) {
+        if (db_limit_wal(c->db, (uint64_t)pages * FRAME) == 0) {
             c->shorten = pages < c->wal_most;
             c->wal_most = c->wal_next = pages;
         }

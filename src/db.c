@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "db_wal.h"
 #include "io.h"
 #include "log.h"
 
@@ -16,6 +17,7 @@
 struct db {
     sqlite3 *handle;
     sqlite3_file *wal;     /* NULL: not in WAL mode. Fetched once, so that db_sync() touches nothing else */
+    struct db_wal *gather; /* what is written to it; NULL: nothing is */
     db_stmt *data_version; /* prepared at its first use */
     db_stmt *reader;       /* holds the read transaction of db_keep_reading() */
     int wal_pages;         /* after the last commit on this connection */
@@ -170,7 +172,7 @@ static int set_up(struct db *db, enum db_mode mode)
     r = mode == DB_CREATE ? db_exec(db, "PRAGMA auto_vacuum = INCREMENTAL") : 0;
     if (r < 0) return r;
     r = db_exec(db, "PRAGMA page_size = 4096; PRAGMA secure_delete = OFF; PRAGMA foreign_keys = ON;"
-                    "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY");
+                    "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA cache_spill = OFF");
     if (r < 0) return r;
     r = keep_wal(db->handle);
     if (r < 0) return r;
@@ -183,6 +185,7 @@ static int set_up(struct db *db, enum db_mode mode)
     r = db_exec(db, "SELECT 1 FROM sqlite_schema LIMIT 1");
     if (r < 0) return r;
     fetch_wal(db);
+    if (db->wal && mode != DB_READ) db->gather = db_wal_gather(db->wal);
     sqlite3_wal_hook(db->handle, note_wal_pages, db);
     return 0;
 }
@@ -276,6 +279,7 @@ void db_close(struct db *db)
 
     if (!db) return;
     while ((statement = sqlite3_next_stmt(db->handle, NULL))) sqlite3_finalize(statement);
+    db_wal_free(db->gather);
     sqlite3_close(db->handle);
     free(db);
 }
@@ -425,11 +429,16 @@ int db_data_version(struct db *db, int64_t *ret_version)
     return 0;
 }
 
+static int sync_wal(struct db *db)
+{
+    return db->gather ? db_wal_sync(db->gather) : db->wal->pMethods->xSync(db->wal, SQLITE_SYNC_NORMAL);
+}
+
 int db_sync(struct db *db)
 {
     int error;
 
-    if (!db->wal || db->wal->pMethods->xSync(db->wal, SQLITE_SYNC_NORMAL) == SQLITE_OK) return 0;
+    if (!db->wal || sync_wal(db) == SQLITE_OK) return 0;
     /* Not sqlite3_system_errno(): another thread may be using the connection. */
     error = file_errno(db->wal);
     return error > 0 ? -error : -EIO;

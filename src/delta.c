@@ -40,6 +40,8 @@ static const char *const sql[STATEMENTS] = {
     [SET_INODE] = "UPDATE inode SET image_ino = :image_ino, mode = :mode, uid = :uid, gid = :gid, rdev = :rdev, nlink = :nlink, "
                   "size = :size, atime = :atime, mtime = :mtime, ctime = :ctime, parent = :parent, object = :object, "
                   "chunked = :chunked, grown = :grown WHERE ino = :ino",
+    [SET_CONTENTS] = "UPDATE inode SET size = :size, mtime = :mtime, ctime = :ctime, object = :object, chunked = :chunked "
+                     "WHERE ino = :ino",
     [REMOVE_INODE] = "DELETE FROM inode WHERE ino = :ino",
     [NEXT_ORPHAN] = "SELECT ino FROM inode WHERE ino > :ino AND nlink = 0 AND mode <> 0 ORDER BY ino LIMIT 1",
     [NEXT_GROWN] = "SELECT ino FROM inode WHERE ino > :ino AND grown = 1 ORDER BY ino LIMIT 1",
@@ -315,26 +317,31 @@ int delta_get_inode(struct delta *d, uint64_t ino, struct delta_inode *i)
     return 1;
 }
 
+static void bind_contents(db_stmt *s, const struct delta_inode *i)
+{
+    db_bind_int(s, ":size", i->size);
+    db_bind_int(s, ":mtime", i->mtime);
+    db_bind_int(s, ":ctime", i->ctime);
+    if (i->object == DELTA_NO_OBJECT) db_bind_null(s, ":object");
+    else db_bind_int(s, ":object", i->object);
+    db_bind_int(s, ":chunked", i->chunked);
+}
+
 static int write_inode(struct delta *d, enum delta_statement which, const struct delta_inode *i)
 {
     db_stmt *s;
     int r = delta_use_for(d, which, &s, i->ino);
 
     if (r < 0) return r;
+    bind_contents(s, i);
     db_bind_int(s, ":image_ino", i->image_ino);
     db_bind_int(s, ":mode", i->mode);
     db_bind_int(s, ":uid", i->uid);
     db_bind_int(s, ":gid", i->gid);
     db_bind_int(s, ":rdev", i->rdev);
     db_bind_int(s, ":nlink", i->nlink);
-    db_bind_int(s, ":size", i->size);
     db_bind_int(s, ":atime", i->atime);
-    db_bind_int(s, ":mtime", i->mtime);
-    db_bind_int(s, ":ctime", i->ctime);
     db_bind_int(s, ":parent", i->parent);
-    if (i->object == DELTA_NO_OBJECT) db_bind_null(s, ":object");
-    else db_bind_int(s, ":object", i->object);
-    db_bind_int(s, ":chunked", i->chunked);
     db_bind_int(s, ":grown", i->grown);
     return db_run(s);
 }
@@ -347,6 +354,16 @@ int delta_add_inode(struct delta *d, const struct delta_inode *inode)
 int delta_set_inode(struct delta *d, const struct delta_inode *inode)
 {
     return write_inode(d, SET_INODE, inode);
+}
+
+int delta_set_contents(struct delta *d, const struct delta_inode *i)
+{
+    db_stmt *s;
+    int r = delta_use_for(d, SET_CONTENTS, &s, i->ino);
+
+    if (r < 0) return r;
+    bind_contents(s, i);
+    return db_run(s);
 }
 
 static int run_for(struct delta *d, enum delta_statement which, uint64_t ino)

@@ -103,6 +103,9 @@ bool delta_knows_ino(const struct delta *delta, uint64_t ino);
 int delta_get_inode(struct delta *delta, uint64_t ino, struct delta_inode *ret_inode);
 int delta_add_inode(struct delta *delta, const struct delta_inode *inode);
 int delta_set_inode(struct delta *delta, const struct delta_inode *inode);
+/* Only size, object, chunked, mtime and ctime. Writes one page, where delta_set_inode() writes one more for an inode with `grown`, whose
+ * index it touches. */
+int delta_set_contents(struct delta *delta, const struct delta_inode *inode);
 /* Removes the row and all that hangs on it: contents, chunks, attributes. */
 int delta_remove_inode(struct delta *delta, uint64_t ino);
 /* Removes what hangs on it and leaves the row. */

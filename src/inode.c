@@ -104,6 +104,12 @@ int inode_put_modified(struct view *v, struct delta *d, struct inode *inode)
     return inode_put(v, d, inode);
 }
 
+int inode_put_contents(struct delta *d, struct inode *inode)
+{
+    inode->row.mtime = inode->row.ctime = io_now();
+    return delta_set_contents(d, &inode->row);
+}
+
 int inode_new(struct delta *d, struct inode *inode)
 {
     struct delta_inode *row = &inode->row;

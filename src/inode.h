@@ -30,6 +30,8 @@ int inode_put(struct view *view, struct delta *delta, struct inode *inode);
 /* inode_put() with ctime now, and mtime too for inode_put_modified(). */
 int inode_put_changed(struct view *view, struct delta *delta, struct inode *inode);
 int inode_put_modified(struct view *view, struct delta *delta, struct inode *inode);
+/* The same for an inode that has a row, in which nothing else has changed but size, object and chunked. */
+int inode_put_contents(struct delta *delta, struct inode *inode);
 
 /* A new inode with number, times and nlink 1 (2 for a directory) filled in; mode, uid, gid, rdev, parent as given. Not yet
  * written. */

@@ -312,6 +312,70 @@ static void test_wal_stays_until_checkpoint(void **state)
     assert_true(size_of(wal) > 0);
 }
 
+/* Calls of write(2) and its like that this process has made. */
+static long writes_so_far(void)
+{
+    FILE *file = fopen("/proc/self/io", "re");
+    char line[64];
+    long count = -1;
+
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file)) sscanf(line, "syscw: %ld", &count);
+    fclose(file);
+    assert_true(count >= 0);
+    return count;
+}
+
+/* What another process finds, be this one killed now. */
+static int64_t others_count(const char *path)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        struct db *db;
+
+        if (db_open(&db, path, DB_WRITE) < 0) _exit(255);
+        int64_t count = number(db, "SELECT count(*) FROM thing");
+        _exit(number(db, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'") == 1 ? count : 254);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WEXITSTATUS(status);
+}
+
+static void test_commit_is_one_write(void **state)
+{
+    static const char data[3 * 4096];
+    const char *path = scratch_path(state, "gather.db");
+    _cleanup_db_ struct db *db = make(path);
+    char name[8];
+    long before;
+
+    assert_int_equal(insert(db, 1, "one", data, sizeof(data)), 0); /* also writes the WAL's header */
+    before = writes_so_far();
+    assert_int_equal(insert(db, 2, "two", data, sizeof(data)), 0);
+    assert_int_equal(writes_so_far() - before, 1);
+    assert_int_equal(others_count(path), 2);
+
+    /* More than is gathered at once, and what is undone in between. */
+    assert_int_equal(db_exec(db, "BEGIN"), 0);
+    for (int i = 3; i < 60; i++) {
+        snprintf(name, sizeof(name), "n%d", i);
+        assert_int_equal(insert(db, i, name, data, sizeof(data)), 0);
+    }
+    assert_int_equal(others_count(path), 2);
+    assert_int_equal(db_exec(db, "ROLLBACK; BEGIN"), 0);
+    for (int i = 3; i < 100; i++) {
+        snprintf(name, sizeof(name), "m%d", i);
+        assert_int_equal(insert(db, i, name, data, sizeof(data)), 0);
+    }
+    assert_int_equal(db_commit(db), 0);
+    assert_int_equal(others_count(path), 99);
+    assert_int_equal(db_checkpoint(db, NULL, NULL), 0);
+    assert_int_equal(insert(db, 100, "last", "", 0), 0);
+    assert_int_equal(others_count(path), 100);
+}
+
 static void test_checkpoint_waits_for_nobody(void **state)
 {
     _cleanup_db_ struct db *writer = make(scratch_path(state, "passive.db"));
@@ -401,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_busy),
         cmocka_unit_test(test_data_version),
         cmocka_unit_test(test_wal_stays_until_checkpoint),
+        cmocka_unit_test(test_commit_is_one_write),
         cmocka_unit_test(test_checkpoint_waits_for_nobody),
         cmocka_unit_test(test_sync_reaches_the_wal),
         cmocka_unit_test(test_sync_without_wal),
