@@ -235,7 +235,7 @@ int chunk_clear_beneath(struct view *v, const struct inode *inode, int fd, uint6
         start = p.end;
     }
     if (r < 0 || !found) return r < 0 ? r : 0;
-    return commit_object(fd, true);
+    return view_sync_object(v, fd, true);
 }
 
 /* Bytes that chunks of the kind show in this part of the map. */

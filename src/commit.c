@@ -15,6 +15,7 @@
 
 /* A WAL of this many pages (4 MiB) is moved into the database; the file stays that long and is used again. */
 #define CHECKPOINT_PAGES 1000
+#define SYNC_FAILED "%s: sync failed, no more changes are taken until the next mount"
 #define FRAME 4120 /* bytes of a page in the WAL */
 
 struct commit_batch {
@@ -440,7 +441,7 @@ static int make_durable(struct commit *c, uint64_t *ret_sequence)
 
     if (r == 0 && db_sync(c->db) < 0) r = -EIO;
     if (r == 0) unlink_objects(c, &doomed);
-    if (r == -EIO) log_error("%s: sync failed, no more changes are taken until the next mount", c->name);
+    if (r == -EIO) log_error(SYNC_FAILED, c->name);
     free(doomed.ids);
     return r;
 }
@@ -460,6 +461,15 @@ static int lead(struct commit *c)
     else if (r == 0 && sequence > c->durable) c->durable = sequence;
     pthread_cond_broadcast(&c->changed);
     return r;
+}
+
+void commit_break(struct commit *c)
+{
+    pthread_mutex_lock(&c->state_lock);
+    bool was_whole = c->broken == 0;
+    c->broken = -EIO;
+    pthread_mutex_unlock(&c->state_lock);
+    if (was_whole) log_error(SYNC_FAILED, c->name);
 }
 
 static int wait_for(struct commit *c, uint64_t sequence)

@@ -65,6 +65,9 @@ void commit_release(struct commit *commit, struct commit_batch *batch);
 /* Makes durable all that was executed before the call. */
 int commit_sync(struct commit *commit);
 
+/* Contents could not be synced: nothing more is written, as after any fsync that failed. */
+void commit_break(struct commit *commit);
+
 /* fdatasync(2) of an object's contents, or fsync(2) with `metadata`. */
 int commit_object(int object_fd, bool metadata);
 

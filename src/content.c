@@ -84,7 +84,7 @@ int content_check_length(struct view *v, const struct inode *inode, int fd, bool
     if (fstat(fd, &st) < 0) return -errno;
     if ((uint64_t)st.st_size < inode->row.size) return chunk_short_object(v, inode, inode->row.object);
     if (!grows || ((uint64_t)st.st_size == inode->row.size && knows_end(v, inode))) return 0;
-    r = ftruncate(fd, inode->row.size) < 0 ? -errno : commit_object(fd, true);
+    r = ftruncate(fd, inode->row.size) < 0 ? -errno : view_sync_object(v, fd, true);
     return r < 0 ? r : know_end(v, inode);
 }
 
@@ -258,7 +258,7 @@ static int lengthen_object(struct view *v, const struct inode *inode, uint64_t s
     if (fd < 0) return fd;
     r = content_check_length(v, inode, fd, true);
     if (r < 0) return r;
-    return ftruncate(fd, size) < 0 ? -errno : commit_object(fd, true);
+    return ftruncate(fd, size) < 0 ? -errno : view_sync_object(v, fd, true);
 }
 
 static int lengthen(struct view *v, struct inode *inode, uint64_t size)
@@ -276,7 +276,7 @@ static int shorten_object(struct view *v, const struct inode *inode)
     if (r < 0) return r;
     fd = view_open_object(v, inode->row.ino, inode->row.object, &file);
     if (fd < 0) return fd;
-    return ftruncate(fd, inode->row.size) < 0 ? -errno : commit_object(fd, true);
+    return ftruncate(fd, inode->row.size) < 0 ? -errno : view_sync_object(v, fd, true);
 }
 
 static int resize_large(struct view *v, struct inode *inode, uint64_t size, const struct inode_change *also)
@@ -388,7 +388,7 @@ int content_sync(struct view *v, uint64_t ino, bool data_only)
     int r = 0;
 
     if (fd < 0 && fd != -ENODATA) return fd;
-    if (fd >= 0) r = commit_object(fd, !data_only);
+    if (fd >= 0) r = view_sync_object(v, fd, !data_only);
     if (r == 0 && fd >= 0 && inode.row.grown) r = settle_length(v, &inode);
     return r < 0 ? r : view_sync(v);
 }

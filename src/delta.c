@@ -130,16 +130,16 @@ static int record(void *data, uint64_t batch);
 
 static int open_existing(struct delta *d, int nodes_fd, const char *serial)
 {
-    _cleanup_free_ char *objects = io_format("%s/objects", serial);
+    _cleanup_free_ char *objects = io_format("%s/objects", serial), *name = io_format("node %s", serial);
     int r;
 
-    if (!objects) return -ENOMEM;
+    if (!objects || !name) return -ENOMEM;
     d->objects_fd = io_open_beneath(nodes_fd, objects, O_RDONLY | O_DIRECTORY, 0);
     if (d->objects_fd < 0) return d->objects_fd;
     r = d->sealed ? db_open_immutable(&d->db, d->path) : db_open(&d->db, d->path, DB_WRITE);
     if (r == 0 && !d->sealed) r = delta_upgrade(d->db);
     if (r == 0) r = read_view(d);
-    if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, serial, settle, d);
+    if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, name, settle, d);
     if (r == 0) commit_number(d->commit, d->batch, record);
     return r;
 }

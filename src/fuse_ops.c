@@ -158,6 +158,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     _cleanup_file_ struct tree_file dir = {0}, file = {0};
     int r = tree_get(tree(req), parent, &dir);
 
+    /* A node whose changes cannot be read just now: whoever holds a handle asks again. */
+    if (r == -EIO && strcmp(name, ".") == 0) r = -ETIMEDOUT;
     if (r == 0 && refuses(req, &dir, name)) {
         reply(req, -ENOMEM);
         return;

@@ -406,6 +406,14 @@ int view_sync(struct view *v)
     return d ? commit_sync(delta_commit(d)) : 0;
 }
 
+int view_sync_object(struct view *v, int fd, bool metadata)
+{
+    int r = commit_object(fd, metadata);
+
+    if (r < 0) commit_break(delta_commit(atomic_load(&v->delta)));
+    return r;
+}
+
 /* What was small and is deleted leaves room in the database, not on the disk. */
 static int check_rows(struct view *v, uint64_t size, int on_disk)
 {

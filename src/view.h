@@ -109,6 +109,10 @@ void view_tidy(struct view *view, int64_t now, int64_t age);
 /* Makes durable all that was executed. */
 int view_sync(struct view *view);
 
+/* commit_object() of one of the node's objects. When it fails nothing more is written, as after any fsync that failed: what is tried
+ * again would succeed without the bytes. */
+int view_sync_object(struct view *view, int object_fd, bool metadata);
+
 /* -ENOSPC when so many bytes more would leave too little of the disk for deleting. For whatever adds something. */
 int view_check_room(struct view *view, uint64_t size);
 
