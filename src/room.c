@@ -1,6 +1,7 @@
 #include "room.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -70,10 +71,10 @@ int room_take(struct room *room, uint64_t bytes)
 
     if (bytes > INT64_MAX / 2) return -ENOSPC;
     more = bytes + ROWS;
-    if (is_fresh(room) && (room->spare -= more) >= 0) return 0;
+    if (is_fresh(room) && atomic_fetch_sub(&room->spare, more) >= more) return 0;
     r = ask(room, &available);
     if (r < 0) return r;
-    room->spare -= more;
+    atomic_fetch_sub(&room->spare, more);
     return available >= (int64_t)bytes ? 0 : -ENOSPC;
 }
 
