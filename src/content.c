@@ -79,12 +79,13 @@ static int know_end(struct view *v, const struct inode *inode)
 int content_check_length(struct view *v, const struct inode *inode, int fd, bool grows)
 {
     struct stat st;
-    int r;
+    int r = 0;
 
     if (fstat(fd, &st) < 0) return -errno;
     if ((uint64_t)st.st_size < inode->row.size) return chunk_short_object(v, inode, inode->row.object);
     if (!grows || ((uint64_t)st.st_size == inode->row.size && knows_end(v, inode))) return 0;
-    r = ftruncate(fd, inode->row.size) < 0 ? -errno : view_sync_object(v, fd, true);
+    if ((uint64_t)st.st_size > inode->row.size) r = view_sync(v); /* the row on the disk may still have these bytes */
+    if (r == 0) r = ftruncate(fd, inode->row.size) < 0 ? -errno : view_sync_object(v, fd, true);
     return r < 0 ? r : know_end(v, inode);
 }
 

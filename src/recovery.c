@@ -19,11 +19,13 @@ static bool is_no_object(int error)
     return error == -ENOENT || error == -ELOOP || error == -EISDIR || error == -EUCLEAN || error == -ENXIO;
 }
 
-/* The object, negative when the inode has none or it never reached the disk, or negative errno. */
+/* The object, negative when the inode has none or it never reached the disk, or negative errno. Room that was allocated and not
+ * written to is a hole, but SEEK_DATA takes it for data once its zeros are in the page cache, by whoever has read the store. */
 static int open_object(struct delta *d, const struct delta_inode *inode, int *ret_fd)
 {
     *ret_fd = inode->object > 0 ? object_open(delta_objects_fd(d), inode->object, O_RDWR) : -ENOENT;
-    return *ret_fd < 0 && !is_no_object(*ret_fd) ? *ret_fd : 0;
+    if (*ret_fd < 0) return is_no_object(*ret_fd) ? 0 : *ret_fd;
+    return -posix_fadvise(*ret_fd, 0, 0, POSIX_FADV_DONTNEED); /* what is to be written to the disk stays */
 }
 
 /* The first hole in [start, end): 1 and its ends; 0: none. Without an object all is hole. On a file system of smaller
@@ -168,13 +170,11 @@ static int look(struct delta *d)
     return r;
 }
 
-int recovery_run(struct delta *d)
+static int run(struct delta *d)
 {
     struct commit_batch *batch;
-    int r = look(d);
+    int r = commit_begin(delta_commit(d));
 
-    if (r <= 0) return r;
-    r = commit_begin(delta_commit(d));
     if (r < 0) return r;
     r = restore_all(d);
     if (r == 0) r = check_all_fresh(d);
@@ -184,14 +184,18 @@ int recovery_run(struct delta *d)
     return r < 0 ? r : commit_wait(delta_commit(d), batch);
 }
 
-/* ---- objects of nobody ---- */
-
-static int note_object(uint64_t object, void *data)
+/* 1: whoever had it open last did not close it, so that rows may be in the page cache alone. */
+static int was_left_open(const struct delta *d)
 {
-    return inomap_add(data, object, 1);
+    _cleanup_free_ char *wal = io_format("%s-wal", delta_path(d));
+    struct stat st;
+
+    if (!wal) return -ENOMEM;
+    if (stat(wal, &st) < 0) return errno == ENOENT ? 0 : -errno;
+    return st.st_size > 0;
 }
 
-/* What is seen may be in the page cache alone, and an object must not go before the row that had it. */
+/* What is seen from now on counts as durable: for an fsync, and before the object goes that a row had. */
 static int make_durable(struct delta *d)
 {
     struct commit_batch *batch;
@@ -199,6 +203,22 @@ static int make_durable(struct delta *d)
 
     if (r == 0) r = commit_end(delta_commit(d), 0, &batch);
     return r < 0 ? r : commit_wait(delta_commit(d), batch);
+}
+
+int recovery_run(struct delta *d)
+{
+    int r = look(d);
+
+    if (r > 0) return run(d);
+    if (r == 0) r = was_left_open(d);
+    return r > 0 ? make_durable(d) : r;
+}
+
+/* ---- objects of nobody ---- */
+
+static int note_object(uint64_t object, void *data)
+{
+    return inomap_add(data, object, 1);
 }
 
 static int remove_strays(struct delta *d, DIR *stream, const struct inomap *known)
@@ -210,8 +230,8 @@ static int remove_strays(struct delta *d, DIR *stream, const struct inomap *know
 
     while (r == 0 && (e = readdir(stream))) {
         if (!object_is_name(e->d_name, &id) || inomap_get(known, id)) continue;
-        if (count++ == 0) r = make_durable(d);
-        if (r == 0) r = object_unlink(delta_objects_fd(d), id);
+        count++;
+        r = object_unlink(delta_objects_fd(d), id);
         if (r == -ENOENT) r = 0;
     }
     if (count) log_debug("%s: %u objects belonged to no inode and were removed", delta_path(d), count);

@@ -9,7 +9,8 @@
 
 struct delta;
 
-/* Called before anything else uses the delta; durable when it returns. */
+/* Called before anything else uses the delta. When it returns, all that the delta shows is durable, also what a dead daemon has
+ * left in the page cache. */
 int recovery_run(struct delta *delta);
 
 /* Then: removes objects that no inode has. They were made, or their inodes ended, when the daemon died. Costs a look at each

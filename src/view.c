@@ -295,7 +295,7 @@ int view_freeze(struct view *v, int (*fn)(void *), void *data, uint64_t *ret_seq
 
     pthread_rwlock_wrlock(&v->freeze_lock);
     r = view_begin(v, &d);
-    if (r == 0) r = view_end(v, d, delta_freeze(d), VIEW_LAZY);
+    if (r == 0) r = view_end(v, d, delta_freeze(d), VIEW_CONTENTS); /* or a snapshot would have objects that are written to */
     if (r == 0) r = commit_pin(delta_commit(d), fn, data, ret_sequence);
     pthread_rwlock_unlock(&v->freeze_lock);
     return r;

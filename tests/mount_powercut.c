@@ -386,6 +386,69 @@ static void test_bytes_lost_once_do_not_show_when_the_file_grows_again(void **st
     go_again();
 }
 
+/* What outlived a daemon in the kernel's cache alone is no less to be synced by the next one. */
+static void test_an_fsync_reaches_what_a_dead_daemon_had_written(void **state)
+{
+    char byte;
+    (void)state;
+    make_disk();
+    begin_record();
+    int fd = must(open(fault_store_at("small"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    fill(fd, 'a', 0, 1);
+    must(close(fd));
+    fault_store_kill();
+    fault_store_detach();
+    assert_true(fault_store_mount(disk_directory(), NULL));
+    fd = must(open(fault_store_at("small"), O_WRONLY | O_CLOEXEC));
+    must(fsync(fd));
+    uint64_t moment = fault_disk_moment(power.disk);
+    must(close(fd));
+    end_record();
+
+    assert_true(come_back(&(struct fault_cut){.moment = moment}));
+    fd = must(open(fault_store_at("small"), O_RDONLY | O_CLOEXEC));
+    assert_int_equal(must(pread(fd, &byte, 1, 0)), 1);
+    assert_int_equal(byte, 'a');
+    must(close(fd));
+    go_again();
+}
+
+/* Room that is reserved, and not written to, reads as zeros: once somebody has read it, SEEK_DATA takes it for data. */
+static void read_all_objects(void)
+{
+    char command[1400];
+    snprintf(command, sizeof(command), "cat %s/* >/dev/null", fault_store_beside("disk/store/nodes/node-a/objects"));
+    assert_int_equal(system(command), 0);
+}
+
+static void test_reserved_room_that_somebody_has_read_is_not_taken_for_bytes(void **state)
+{
+    char before[4096], found[4096];
+    (void)state;
+    make_disk();
+    begin_record();
+    make_wal_old();
+    int fd = must(open(fault_store_at("load/0/f6"), O_RDWR | O_CLOEXEC));
+    assert_int_equal(must(pread(fd, before, sizeof(before), 40960)), sizeof(before));
+    must(fallocate(fd, 0, 0, 150000));
+    must(fsync(fd));
+    fill(fd, 'w', 40960, 4096);
+    write_back(fault_store_beside("disk/store/nodes/node-a/delta.db-wal"), true);
+    uint64_t moment = fault_disk_moment(power.disk);
+    must(close(fd));
+    end_record();
+
+    fault_disk_cut(power.disk, WHOLE_CUT(moment), power.after);
+    assert_true(fault_disk_mount(power.after, disk_directory()));
+    read_all_objects();
+    assert_true(fault_store_mount(disk_directory(), NULL));
+    fd = must(open(fault_store_at("load/0/f6"), O_RDONLY | O_CLOEXEC));
+    assert_int_equal(must(pread(fd, found, sizeof(found), 40960)), sizeof(found));
+    must(close(fd));
+    assert_memory_equal(found, before, sizeof(found));
+    go_again();
+}
+
 /* Also after a failure. */
 static int stop(void **state)
 {
@@ -421,6 +484,8 @@ int main(void)
         cmocka_unit_test_teardown(test_a_small_run_cut_at_every_flush, stop),
         cmocka_unit_test_teardown(test_a_lost_object_takes_no_length_with_it_that_was_answered, stop),
         cmocka_unit_test_teardown(test_bytes_lost_once_do_not_show_when_the_file_grows_again, stop),
+        cmocka_unit_test_teardown(test_an_fsync_reaches_what_a_dead_daemon_had_written, stop),
+        cmocka_unit_test_teardown(test_reserved_room_that_somebody_has_read_is_not_taken_for_bytes, stop),
         cmocka_unit_test_teardown(test_long_runs_cut_anywhere, stop),
         cmocka_unit_test_teardown(test_cut_again_and_again, stop),
     };
