@@ -38,9 +38,9 @@ add_library(coppice-harness STATIC ${harness_sources})
 target_link_libraries(coppice-harness PUBLIC coppice-core PkgConfig::CMOCKA)
 foreach(source IN LISTS mount_sources)
     coppice_test(${source} mount 300 coppice-harness)
-    get_filename_component(name ${source} NAME_WE)
-    set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
 endforeach()
+# They hold the product to times, or to memory, which others beside them would need too.
+set_tests_properties(mount_catalog mount_leak mount_replace mount_slow mount_snapshot PROPERTIES RUN_SERIAL ON)
 
 # Virtual machines, in ctest's configuration `vm` alone: the machines' images take minutes to make, and boots are emulated.
 # Status 77 is "skipped": some scenario could not be tried.
