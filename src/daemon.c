@@ -3,6 +3,7 @@
 #include <cap-ng.h>
 #include <errno.h>
 #include <fuse_lowlevel.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 #define DESCRIPTORS_VARIABLE "COPPICE_DESCRIPTORS"
 #define SYNC_AGE 5          /* seconds until what needs no commit of its own is committed all the same */
 #define READ_AHEAD_KB "1024"
+#define BUFFER_LEAST (256 << 10) /* bytes: larger ones go back to the kernel when they are freed */
 #define MAX_THREADS 256 /* as many requests may wait for one slow disk, and the next still be served */
 #define IDLE_THREADS 16 /* each keeps a megabyte for transfers */
 
@@ -322,6 +324,7 @@ int daemon_serve(const struct daemon_options *options)
     prctl(PR_SET_NAME, "coppice"); /* it was run by descriptor, and would be called by its number */
     umask(0);
     log_without_repeats();
+    mallopt(M_MMAP_THRESHOLD, BUFFER_LEAST); /* once one was freed, malloc(3) would keep buffers that threads have left for ever */
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is the caller's error, not the daemon's end */
     if (d.descriptors.in_background && d.descriptors.is_next) log_to_syslog(); /* there is no terminal any more */
     if (d.descriptors.in_background && chdir("/") < 0) return -errno;

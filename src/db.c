@@ -78,6 +78,7 @@ static int error_of(sqlite3 *handle)
     int extended = sqlite3_extended_errcode(handle);
 
     if (extended == SQLITE_IOERR_NOMEM) return -ENOMEM;
+    if (extended == SQLITE_CANTOPEN_SYMLINK) return -ELOOP;
     switch (extended & 0xff) {
     case SQLITE_OK:
     case SQLITE_ROW:
@@ -111,7 +112,8 @@ static int open_handle(struct db **ret_db, const char *path, int flags)
     int r = 0;
 
     if (!db) return -ENOMEM;
-    if (sqlite3_open_v2(path, &db->handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL) != SQLITE_OK) {
+    flags |= SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_NOFOLLOW;
+    if (sqlite3_open_v2(path, &db->handle, flags, NULL) != SQLITE_OK) {
         r = open_error(db->handle);
         db_close(db);
         return r;
@@ -493,10 +495,10 @@ static int copy_into(struct db *from, const char *to_path)
 
 int db_copy(struct db *from, const char *to_path)
 {
-    int fd = open(to_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    int fd = io_open_plain(to_path, O_WRONLY | O_CREAT | O_EXCL, 0644);
     int r;
 
-    if (fd < 0) return -errno;
+    if (fd < 0) return fd;
     close(fd);
     r = copy_into(from, to_path);
     if (r < 0) unlink(to_path);

@@ -5,7 +5,7 @@
  * SQLITE_LOCKED -EBUSY, SQLITE_CORRUPT and SQLITE_NOTADB -EIO, SQLITE_CONSTRAINT
  * -EINVAL (-EEXIST for UNIQUE and PRIMARY KEY), SQLITE_READONLY -EROFS, an I/O
  * error the errno behind it, SQLITE_NOMEM -ENOMEM. None is ever -ENOENT except a database
- * file that is not there.
+ * file that is not there. -ELOOP: no part of a path may be a symlink.
  *
  * A connection is used by one thread at a time: whoever owns it brings the
  * lock. Opening the same file twice in one process is allowed only through

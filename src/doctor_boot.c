@@ -116,7 +116,7 @@ static bool check_readable(struct doctor *d, int boot)
 
     for (char *pattern; patterns && (pattern = strsep(&rest, "|"));) {
         find_match(boot, pattern, found);
-        if (!found[0] || fstatat(boot, found, &st, 0) < 0 || (st.st_mode & S_IROTH)) continue;
+        if (!found[0] || fstatat(boot, found, &st, AT_SYMLINK_NOFOLLOW) < 0 || (st.st_mode & S_IROTH)) continue;
         _cleanup_free_ char *mend = io_format("chmod -R a+rX '%s/%s'", d->path, d->boot);
         doctor_say(d, DOCTOR_WRONG, mend, "%s may not be read by dnsmasq's user (mode %04o)", found,
                    (unsigned)st.st_mode & 07777);
@@ -170,7 +170,7 @@ const char *doctor_first_file(const struct doctor *d)
 
     for (int i = 0; boot >= 0 && i < 2; i++) {
         if (d->options->model && (strcmp(d->options->model, "pi3") == 0) != (i == 0)) continue;
-        if (faccessat(boot, names[i], F_OK, 0) == 0) return names[i];
+        if (faccessat(boot, names[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0) return names[i];
     }
     return NULL;
 }

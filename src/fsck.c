@@ -147,7 +147,8 @@ static void check_snapshot(struct run *run, const char *serial, const char *node
 static void check_snapshots(struct run *run, const char *serial, const char *node_dir)
 {
     _cleanup_free_ char *path = io_format("%s/snapshots", node_dir);
-    DIR *snapshots = path ? opendir(path) : NULL;
+    int fd = path ? io_open_plain(path, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
+    DIR *snapshots = fd >= 0 ? fdopendir(fd) : NULL;
     struct dirent *e;
 
     while (snapshots && (e = readdir(snapshots)))

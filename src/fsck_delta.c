@@ -242,16 +242,16 @@ static void check_absent(struct fsck *f, const struct fsck_delta *d, int objects
 static int open_objects(const struct fsck_delta *d)
 {
     _cleanup_free_ char *path = io_format("%s/objects", d->dir);
-    int fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    int fd = path ? io_open_plain(path, O_RDONLY | O_DIRECTORY, 0) : -ENOMEM;
 
     return fd;
 }
 
 static int make_objects(struct fsck *f, const struct fsck_delta *d)
 {
-    _cleanup_free_ char *path = io_format("%s/objects", d->dir);
+    _cleanup_close_ int dir = io_open_plain(d->dir, O_RDONLY | O_DIRECTORY, 0);
 
-    if (!path || io_mkdir(AT_FDCWD, path, 0700) < 0) return -1;
+    if (dir < 0 || io_mkdir(dir, "objects", 0700) < 0) return -1;
     fsck_report(f, &(struct fsck_finding){.where = d->where, .what = "the directory objects is missing", .done = "made"});
     return open_objects(d);
 }
@@ -263,6 +263,7 @@ void fsck_delta(struct fsck *f, const struct fsck_delta *d)
     bool repair = f->options->repair && d->serial, sound, salvaged = false;
 
     if (!path) return fsck_complain(f, d->where, "%s", log_reason(-ENOMEM));
+    if (objects_fd < 0 && objects_fd != -ENOENT) return fsck_complain(f, d->where, "objects: %s", log_reason(objects_fd));
     if (access(path, F_OK) < 0) return check_absent(f, d, objects_fd);
     if (objects_fd < 0 && repair) objects_fd = make_objects(f, d);
     if (objects_fd < 0) return fsck_complain(f, d->where, "the directory objects is missing");

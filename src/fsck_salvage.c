@@ -4,6 +4,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -168,11 +169,14 @@ int fsck_salvage(const char *dir, const struct fsck_salvage_base *base, char **r
 {
     _cleanup_free_ char *damaged = io_format("%s/delta.db", dir), *recovered = io_format("%s/delta.recovered", dir);
     _cleanup_free_ char *made = io_format("%s/delta.new", dir);
-    _cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    _cleanup_close_ int fd = io_open_plain(dir, O_RDONLY | O_DIRECTORY, 0);
+    struct stat st;
     int r;
 
     if (!damaged || !recovered || !made) return -ENOMEM;
-    if (fd < 0) return -errno;
+    if (fd < 0) return fd;
+    if (fstatat(fd, "delta.db", &st, AT_SYMLINK_NOFOLLOW) < 0) return -errno;
+    if (!S_ISREG(st.st_mode)) return -ELOOP;
     clear(fd, "delta.recovered");
     clear(fd, "delta.new");
     r = recover(damaged, recovered);

@@ -96,20 +96,26 @@ int io_copy(int from, off_t from_offset, int to, off_t to_offset, off_t size)
     return 0;
 }
 
-int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
+static int open_how(int dirfd, const char *path, int flags, mode_t mode, uint64_t resolve)
 {
     bool creates = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
-    struct open_how how = {
-        .flags = flags | O_CLOEXEC,
-        .mode = creates ? mode : 0,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-    };
+    struct open_how how = {.flags = flags | O_CLOEXEC, .mode = creates ? mode : 0, .resolve = resolve};
     int fd;
 
     /* EAGAIN: a rename elsewhere crossed the walk of a "..", which may now be tried again. */
     do fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
     while (fd < 0 && (errno == EAGAIN || errno == EINTR));
     return fd < 0 ? -errno : fd;
+}
+
+int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
+{
+    return open_how(dirfd, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+}
+
+int io_open_plain(const char *path, int flags, mode_t mode)
+{
+    return open_how(AT_FDCWD, path, flags, mode, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 int io_mkdir(int dirfd, const char *name, mode_t mode)

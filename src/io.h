@@ -49,6 +49,9 @@ int io_copy(int from, off_t from_offset, int to, off_t to_offset, off_t size);
  * the descriptor or negative errno. `path` is relative to `dirfd`; "" is not allowed, "." is. */
 int io_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 
+/* The same for an absolute path: no part of it may be a symlink. */
+int io_open_plain(const char *path, int flags, mode_t mode);
+
 /* mkdirat(2) where an existing directory is no error. */
 int io_mkdir(int dirfd, const char *name, mode_t mode);
 

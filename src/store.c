@@ -143,6 +143,7 @@ static int create_in(int fd, const char *path)
 
 int store_create(const char *path)
 {
+    _cleanup_free_ char *real = NULL;
     _cleanup_close_ int fd = -1;
     bool made = mkdir(path, 0700) == 0;
     int r;
@@ -152,13 +153,14 @@ int store_create(const char *path)
         log_error("%s: cannot make the directory: %s", path, log_reason(r));
         return r;
     }
-    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    real = realpath(path, NULL);
+    fd = real ? open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd < 0) {
         r = -errno;
         log_error("%s: cannot make a store: %s", path, log_reason(r));
         return r;
     }
-    r = create_in(fd, path);
+    r = create_in(fd, real);
     if (r < 0 && made) rmdir(path);
     return r;
 }
