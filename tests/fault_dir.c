@@ -216,14 +216,15 @@ struct fault_dir *fault_dir_mount(const char *path, const char *where)
     snprintf(dir->where, sizeof(dir->where), "%s", where);
     must(pipe(ready));
     fflush(NULL);
-    dir->server = must(fork());
-    if (dir->server == 0) {
+    pid_t server = must(fork());
+    if (server == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(ready[0]);
         shared = dir;
         _exit(serve(path, ready[1]));
     }
     close(ready[1]);
+    dir->server = server; /* the memory is the server's, too */
     must_hold(read(ready[0], &byte, 1) == 1, "%s: the faulty directory did not come up", where);
     close(ready[0]);
     return dir;
