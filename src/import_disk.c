@@ -1,7 +1,6 @@
 #include "import_disk.h"
 
 #include <errno.h>
-#include <linux/openat2.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <string.h>

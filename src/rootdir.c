@@ -10,8 +10,11 @@
 int rootdir_open(int root_fd, const char *path, int flags)
 {
     struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-    int fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+    int fd;
 
+    /* A rename or mount anywhere on the machine while a ".." was being resolved. */
+    do fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+    while (fd < 0 && (errno == EAGAIN || errno == EINTR));
     return fd < 0 ? -errno : fd;
 }
 

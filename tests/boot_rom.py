@@ -1,7 +1,7 @@
-"""boot_rom.py INTERFACE pi3|pi4 SERIAL [ADDRESS]: asks for its files as the boot ROM of a Raspberry Pi does.
+"""boot_rom.py INTERFACE pi3|pi4|pi5 SERIAL [ADDRESS]: asks for its files as the boot ROM of a Raspberry Pi does.
 
 DHCP with the ROM's options until an offer's option 43 holds "Raspberry Pi Boot", then each file by TFTP from the server
-that made it. ADDRESS: its own, given by another DHCP server; else the offer's is requested. A line for each step:
+that made it, in the order that logs of real boards show. ADDRESS: its own, given by another DHCP server; else the offer's is requested. A line for each step:
 "offer ADDRESS from SERVER", "got NAME SIZE CRC", "missing NAME"; the last is "boots" or says what is missing.
 """
 import fcntl
@@ -134,17 +134,47 @@ def fetch(server, name, needed=False):
     return True
 
 
+def settings(text):
+    """config.txt as far as it says what to load: lines of [all], of the model's section, and before any section."""
+    found, in_effect = {}, True
+    for line in (text or b"").decode("latin-1").splitlines():
+        if line.startswith("["):
+            in_effect = line.startswith("[all]") or line.startswith(f"[{model}")
+        elif in_effect and line.startswith("initramfs "):
+            found["initramfs"] = line.split()[1]
+        elif in_effect and "=" in line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found[name.strip()] = value.strip()
+    return found
+
+
+def fetch_first(server, names, what):
+    if not any(fetch(server, name) for name in names):
+        die(f"stuck: {what}")
+
+
+BOARDS = {
+    # first stage's file and its counterpart, the device tree of Raspberry Pi's kernel and of Linux's own, kernels
+    "pi3": ("start.elf", "fixup.dat", "bcm2710-rpi-3-b.dtb", "bcm2837-rpi-3-b.dtb", ["kernel8.img", "kernel7.img"]),
+    "pi4": ("start4.elf", "fixup4.dat", "bcm2711-rpi-4-b.dtb", "bcm2711-rpi-4-b.dtb", ["kernel8.img", "kernel7l.img"]),
+    "pi5": (None, None, "bcm2712-rpi-5-b.dtb", "bcm2712-rpi-5-b.dtb", ["kernel_2712.img", "kernel8.img"]),
+}
 server = dhcp()
-start, fixup = ("start.elf", "fixup.dat") if model == "pi3" else ("start4.elf", "fixup4.dat")
+start, fixup, tree, own_tree, kernels = BOARDS[model]
 if model == "pi3":
     fetch(server, "bootcode.bin", True)
     fetch(server, "bootsig.bin")
-prefix = f"{tail}/" if fetch(server, f"{tail}/{start}") else ""
+# A Pi 5 has its first stage in flash memory.
+prefix = f"{tail}/" if fetch(server, f"{tail}/{start or 'config.txt'}") else ""
 fetch(server, prefix + "config.txt")
-if not prefix:
-    fetch(server, start, True)
-fetch(server, prefix + fixup, True)
+config = settings(tftp(server, prefix + "config.txt"))
+if start:
+    if not prefix:
+        fetch(server, start, True)
+    fetch(server, prefix + fixup, True)
+fetch(server, prefix + (own_tree if config.get("upstream_kernel") == "1" else tree))
 fetch(server, prefix + "cmdline.txt", True)
-for kernel in ["kernel8.img"]:
-    fetch(server, prefix + kernel, True)
+fetch_first(server, [prefix + name for name in ([config["kernel"]] if "kernel" in config else kernels)], "kernel")
+if "initramfs" in config:
+    fetch(server, prefix + config["initramfs"], True)
 print("boots")

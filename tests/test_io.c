@@ -1,15 +1,18 @@
 #include "scratch.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "io.h"
 #include "log.h"
+#include "rootdir.h"
 
 static int make_file(const char *path, const void *data, size_t size)
 {
@@ -207,6 +210,33 @@ static void test_reasons(void **state)
     assert_string_equal(log_reason(-100000), "Unknown error");
 }
 
+/* openat2(2) gives up a ".." while something is renamed, wherever that is. */
+static void test_a_root_is_looked_into_beside_renames(void **state)
+{
+    char *target = strdup(scratch_path(state, "root/lib/init")), *one = strdup(scratch_path(state, "one"));
+    const char *two = scratch_path(state, "two");
+    int root, missed = 0;
+    pid_t child;
+
+    assert_int_equal(mkdir(scratch_path(state, "root"), 0755), 0);
+    assert_int_equal(mkdir(scratch_path(state, "root/lib"), 0755), 0);
+    assert_int_equal(mkdir(scratch_path(state, "root/bin"), 0755), 0);
+    scratch_write(target, "init");
+    scratch_write(one, "");
+    assert_int_equal(symlink("../lib/init", scratch_path(state, "root/bin/init")), 0);
+    child = fork();
+    if (child == 0)
+        for (;;) rename(one, two), rename(two, one);
+    root = open(scratch_path(state, "root"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < 50000; i++) missed += !rootdir_has(root, "bin/init");
+    close(root);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    assert_int_equal(missed, 0);
+    free(target);
+    free(one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +251,7 @@ int main(void)
         cmocka_unit_test(test_take_disarms),
         cmocka_unit_test(test_raise_nofile),
         cmocka_unit_test(test_reasons),
+        cmocka_unit_test(test_a_root_is_looked_into_beside_renames),
     };
 
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
