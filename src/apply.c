@@ -11,6 +11,7 @@
 #include "export.h"
 #include "io.h"
 #include "log.h"
+#include "owner.h"
 #include "service.h"
 
 #define TICK_NS 500000000
@@ -34,8 +35,10 @@ struct apply {
 int apply_exports(struct catalog *catalog, const char *mountpoint, const char *network, int always)
 {
     _cleanup_free_ char *text = NULL;
-    int lines, r = export_text(catalog, mountpoint, network, &text, &lines);
+    int lines, r = owner_check(EXPORT_PATH, mountpoint);
 
+    if (r < 0) return r;
+    r = export_text(catalog, mountpoint, network, &text, &lines);
     if (r < 0) {
         log_error("%s: %s", EXPORT_PATH, log_reason(r));
         return r;
@@ -45,10 +48,14 @@ int apply_exports(struct catalog *catalog, const char *mountpoint, const char *n
     return r > 0 || always ? service_export() : 0;
 }
 
-int apply_unexport(void)
+int apply_unexport(const char *mountpoint)
 {
-    int r = service_remove(EXPORT_PATH);
+    _cleanup_free_ char *other = NULL;
+    bool is_other;
+    int r = owner_other(EXPORT_PATH, mountpoint, &is_other, &other);
 
+    if (r < 0 || is_other) return r;
+    r = service_remove(EXPORT_PATH);
     if (r > 0) service_export();
     return r;
 }

@@ -13,8 +13,8 @@ int apply_start(struct apply **ret_apply, const char *store, const char *mountpo
 /* Waits for what is under way. The files stay. NULL is allowed. */
 void apply_stop(struct apply *apply);
 
-/* Writes EXPORT_PATH and tells nfsd when it has changed or `always`. */
-
+/* Writes EXPORT_PATH and tells nfsd when it has changed or `always`. -EBUSY: it belongs to another mount. */
 int apply_exports(struct catalog *catalog, const char *mountpoint, const char *network, int always);
-/* Removes it and tells nfsd, which otherwise holds the mount: 1 when it was there, 0, or negative errno. */
-int apply_unexport(void);
+
+/* Removes it and tells nfsd, which otherwise holds the mount: 1 when it was there and this mount's, 0, or negative errno. */
+int apply_unexport(const char *mountpoint);

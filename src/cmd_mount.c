@@ -339,7 +339,7 @@ static bool take_back_exports(struct store *store, const char *mountpoint)
     struct store_daemon daemon;
     if (store_running(store, &daemon) != 1 || strcmp(daemon.mountpoint, mountpoint) != 0) return false;
     _cleanup_free_ char *options = io_format(",%s,", daemon.options);
-    return options && strstr(options, ",apply,") && apply_unexport() > 0;
+    return options && strstr(options, ",apply,") && apply_unexport(mountpoint) > 0;
 }
 
 static int unmount(const struct cmd *cmd, const char *mountpoint, const struct mount *mount)

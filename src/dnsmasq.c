@@ -10,6 +10,7 @@
 #include "io.h"
 #include "log.h"
 #include "network.h"
+#include "owner.h"
 #include "service.h"
 
 static const char *const dhcp_names[] = {[DNSMASQ_NONE] = "none", [DNSMASQ_PROXY] = "proxy", [DNSMASQ_FULL] = "full"};
@@ -82,12 +83,12 @@ static void write_rest(FILE *out, const char *mountpoint)
 
 static int write_options(FILE *out, struct catalog *catalog, const struct dnsmasq_options *o)
 {
-    _cleanup_free_ char *network = NULL, *dhcp = NULL;
+    _cleanup_free_ char *network = NULL, *dhcp = NULL, *owner = owner_line(o->mountpoint);
     int r = catalog_setting(catalog, "network", &network);
 
     if (r == 0) r = catalog_setting(catalog, "dhcp", &dhcp);
     if (r < 0) return r;
-    fputs("# Written by coppice from its catalog; see 'coppice dnsmasq --help'.\n", out);
+    fprintf(out, "# Written by coppice from its catalog; see 'coppice dnsmasq --help'.\n%s", owner ? owner : "");
     r = write_dhcp(out, o->network ? o->network : network, o->dhcp ? o->dhcp : dnsmasq_dhcp_from(dhcp));
     if (r == 0) write_rest(out, o->mountpoint);
     return r;
@@ -196,8 +197,10 @@ static int test_text(const char *text)
 int dnsmasq_install(struct catalog *catalog, const struct dnsmasq_options *options)
 {
     _cleanup_free_ char *text = NULL;
-    int hosts, conf, r = dnsmasq_text(catalog, options, &text);
+    int hosts, conf, r = owner_check(DNSMASQ_CONF, options->mountpoint);
 
+    if (r < 0) return r;
+    r = dnsmasq_text(catalog, options, &text);
     if (r < 0) {
         log_error("%s: %s", DNSMASQ_CONF, r == -EINVAL ? "DHCP needs a network, such as 10.55.0.0/24" : log_reason(r));
         return r;

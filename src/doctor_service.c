@@ -13,6 +13,7 @@
 #include "io.h"
 #include "log.h"
 #include "nfs_probe.h"
+#include "owner.h"
 #include "service.h"
 #include "tftp_probe.h"
 
@@ -29,8 +30,16 @@ static bool is_unreachable(int r)
 static void compare_installed(struct doctor *d, const char *path, const char *text, const char *command)
 {
     _cleanup_free_ char *installed = NULL, *mend = io_format("%s %s --install", d->options->program, command);
-    int r = service_read(path, &installed);
+    _cleanup_free_ char *other = NULL, *umount = NULL;
+    bool is_other;
+    int r = d->mountpoint ? owner_other(path, d->mountpoint, &is_other, &other) : 0;
 
+    if (r == 0) r = service_read(path, &installed);
+    if (other) {
+        umount = io_format("coppice umount '%s' && %s", other, mend);
+        doctor_say(d, DOCTOR_WRONG, umount, "%s serves the mount on %s", path, other);
+        return;
+    }
     if (!text) doctor_say(d, DOCTOR_UNKNOWN, mend, "what %s should say is not known", path);
     else if (r == -ENOENT || r == -ENOTDIR) doctor_say(d, DOCTOR_WRONG, mend, "%s is not there", path);
     else if (r < 0) doctor_say(d, DOCTOR_UNKNOWN, NULL, "%s: %s", path, log_reason(r));

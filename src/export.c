@@ -6,6 +6,7 @@
 
 #include "identity.h"
 #include "io.h"
+#include "owner.h"
 
 /* What NFS roots need: an answer means that it is on the disk; no check that would turn a renamed file's handle stale;
  * root stays root. */
@@ -67,10 +68,11 @@ int export_text(struct catalog *catalog, const char *mountpoint, const char *net
     char *text = NULL;
     size_t size;
     struct writer w = {.out = open_memstream(&text, &size), .mountpoint = mountpoint};
+    _cleanup_free_ char *owner = owner_line(mountpoint);
     int r;
 
     if (!w.out) return -ENOMEM;
-    fputs("# Written by coppice from its catalog; see 'coppice exports --help'.\n", w.out);
+    fprintf(w.out, "# Written by coppice from its catalog; see 'coppice exports --help'.\n%s", owner ? owner : "");
     r = write_lines(&w, catalog, network);
     if (fclose(w.out) != 0 && r == 0) r = -ENOMEM;
     if (r < 0) {

@@ -108,6 +108,28 @@ coppice umount "$mnt" || complain 'umount'
 [[ ! -e $exports ]] || complain 'exports after umount'
 is 'exportfs took it back' '' "$(understood)"
 
+# A second store's mount does not take what serves the first.
+coppice mount -o apply "$mnt" || complain 'mount'
+within 5 test -f $exports || complain 'no exports'
+before=$(cat $exports $conf)
+second() { COPPICE_STORE=$work/second coppice "$@"; }
+mkdir "$work/second mnt"
+second init --network 10.10.0.0/16 >"$work/out" && second image import base "$work/image" >"$work/out" || complain 'second store'
+second mount -o apply "$work/second mnt" || complain 'second mount'
+for name in exports dnsmasq; do
+    like "$name of the second" "coppice: */coppice.[ce]*: serves the mount on $mnt, and a machine serves one; 'coppice umount $mnt' ends that" \
+        "$(second $name --install 2>&1)"
+done
+like 'doctor of the second' "*wrong  exports *serves the mount on $mnt*mend: coppice umount '$mnt' && *exports --install*" "$(second doctor)"
+is 'as the first wrote them' "$before" "$(cat $exports $conf)"
+second umount "$work/second mnt" || complain 'second umount'
+[[ -e $exports ]] || complain 'its exports went with the other mount'
+coppice umount "$mnt" || complain 'umount'
+second mount "$work/second mnt" && second exports --install >"$work/out" || complain 'the second has them now'
+like 'the second' "*# For the mount on $work/second mnt*" "$(<"$exports")"
+rm $exports && "$real" -ra
+second umount "$work/second mnt" || complain 'second umount'
+
 # By hand, remembering what was given.
 coppice mount "$mnt" || complain 'mount'
 coppice exports --install >"$work/out" || complain 'exports --install'
