@@ -2,7 +2,7 @@
  *
  * A table of steps in the order in which a boot takes them; each says ok, wrong with the one command that mends it, or
  * that it cannot be told. doctor.c has the table and what concerns the store, doctor_boot.c the node's own files,
- * doctor_service.c dnsmasq and the NFS server, doctor_watch.c looks on while a board boots. */
+ * doctor_network.c what configures its network, doctor_service.c dnsmasq and the NFS server, doctor_watch.c looks on while a board boots. */
 #pragma once
 
 #include <stdbool.h>
@@ -65,6 +65,7 @@ const char *doctor_first_file(const struct doctor *doctor);
 void doctor_boot_files(struct doctor *doctor);
 void doctor_cmdline(struct doctor *doctor);
 void doctor_fstab(struct doctor *doctor);
+
 void doctor_interfaces(struct doctor *doctor);
 
 void doctor_dnsmasq(struct doctor *doctor);

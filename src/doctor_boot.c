@@ -314,7 +314,7 @@ void doctor_cmdline(struct doctor *d)
     doctor_say(d, DOCTOR_WRONG, mend, "%s", fault ? fault : log_reason(r));
 }
 
-/* ---- fstab and interfaces ---- */
+/* ---- fstab ---- */
 
 static bool is_local_mount(const char *line, char ret_target[64])
 {
@@ -348,54 +348,4 @@ void doctor_fstab(struct doctor *d)
         return;
     }
     doctor_say(d, DOCTOR_OK, NULL, "nothing in the root's way");
-}
-
-/* The interface that a line would configure, if it is a wired one that the root may come through: "" for others. */
-static void wired_of(const char *line, char ret_name[32])
-{
-    char word[32] = "", name[32] = "", family[16] = "", method[16] = "";
-
-    ret_name[0] = '\0';
-    if (sscanf(line, " %31s %31s %15s %15s", word, name, family, method) < 2) return;
-    if (strcmp(word, "iface") != 0 && strcmp(word, "auto") != 0 && strcmp(word, "allow-hotplug") != 0) return;
-    if (strcmp(word, "iface") == 0 && strcmp(method, "manual") == 0) return;
-    if (strncmp(name, "eth", 3) == 0 || strncmp(name, "en", 2) == 0) memcpy(ret_name, name, sizeof(name));
-}
-
-/* False: it has said that something is wrong. */
-static bool check_interfaces(struct doctor *d, const char *path)
-{
-    _cleanup_free_ char *text = NULL, *mend = NULL;
-    char *rest, name[32];
-    size_t size;
-
-    if (doctor_read(d, path, &text, &size) < 0) return true;
-    rest = text;
-    for (char *line; (line = strsep(&rest, "\n"));) {
-        wired_of(line, name);
-        if (!name[0]) continue;
-        mend = io_format("sed -i -E '/^[[:space:]]*iface[[:space:]]+%s/,/^[[:space:]]*$/s/^/#/;"
-                         "/^[[:space:]]*(auto|allow-hotplug)[[:space:]]+%s/s/^/#/' '%s/%s'", name, name, d->path, path);
-        doctor_say(d, DOCTOR_WRONG, mend, "%s configures %s anew, which the root comes through", path, name);
-        return false;
-    }
-    return true;
-}
-
-void doctor_interfaces(struct doctor *d)
-{
-    bool good = check_interfaces(d, "etc/network/interfaces");
-    int fd = io_open_beneath(d->root, "etc/network/interfaces.d", O_RDONLY | O_DIRECTORY, 0);
-    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-
-    for (struct dirent *entry; good && directory && (entry = readdir(directory));) {
-        _cleanup_free_ char *path = io_format("etc/network/interfaces.d/%s", entry->d_name);
-
-        if (path && entry->d_name[0] != '.') good = check_interfaces(d, path);
-    }
-    if (directory) closedir(directory);
-    if (good && faccessat(d->root, "etc/NetworkManager/system-connections", F_OK, 0) == 0)
-        doctor_say(d, DOCTOR_UNKNOWN, NULL, "NetworkManager: whether it leaves the interface alone is not looked at");
-    else if (good)
-        doctor_say(d, DOCTOR_OK, NULL, "the interface of the root is left alone");
 }

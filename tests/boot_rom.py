@@ -104,7 +104,7 @@ def tftp(server, name):
     sock.settimeout(3)
     request = b"\0\1" + name.encode() + b"\0octet\0tsize\0" + b"0\0blksize\0" + b"1024\0"
     sock.sendto(request, (server, 69))
-    data, size = b"", 512
+    data, size, expected = bytearray(), 512, 1
     while True:
         try:
             reply, peer = sock.recvfrom(4096)
@@ -117,8 +117,11 @@ def tftp(server, name):
             size = 1024
             sock.sendto(struct.pack("!HH", 4, 0), peer)
             continue
-        data += reply[4:]
         sock.sendto(struct.pack("!HH", 4, block), peer)
+        if block != expected & 0xFFFF:
+            continue
+        data += reply[4:]
+        expected += 1
         if len(reply) - 4 < size:
             return data
 
@@ -137,7 +140,7 @@ def fetch(server, name, needed=False):
 def settings(text):
     """config.txt as far as it says what to load: lines of [all], of the model's section, and before any section."""
     found, in_effect = {}, True
-    for line in (text or b"").decode("latin-1").splitlines():
+    for line in bytes(text or b"").decode("latin-1").splitlines():
         if line.startswith("["):
             in_effect = line.startswith("[all]") or line.startswith(f"[{model}")
         elif in_effect and line.startswith("initramfs "):

@@ -129,6 +129,19 @@ printf '\nallow-hotplug eth0\niface eth0 inet dhcp\n  hostname x\n' >>"$root/etc
 is 'lo stays' 'iface lo inet loopback' "$(grep '^iface' "$root/etc/network/interfaces")"
 mkdir "$root/etc/network/interfaces.d" && echo 'auto eth0' >"$root/etc/network/interfaces.d/x"
 mends interfaces 'etc/network/interfaces.d/x configures eth0 anew*'
+rm -r "$root/etc/network/interfaces.d"
+# Other services count when the node starts them.
+wants=$root/etc/systemd/system/multi-user.target.wants
+mkdir -p "$wants" "$root/etc/NetworkManager/conf.d" "$root/etc/systemd/network"
+echo 'persistent' >"$root/etc/dhcpcd.conf"
+printf '[Match]\nName=wlan*\n' >"$root/etc/systemd/network/05-wlan.network"
+printf '[Match]\nName=en* eth*\n[Network]\nDHCP=yes\n' >"$root/etc/systemd/network/10-wired.network"
+printf '[keyfile]\nunmanaged-devices=interface-name:wlan0\n' >"$root/etc/NetworkManager/conf.d/10.conf"
+like 'none is started' '*ok * interfaces *' "$(doctor)"
+touch "$wants/dhcpcd.service" && mends interfaces 'dhcpcd configures eth0 anew*'
+touch "$wants/NetworkManager.service" && mends interfaces 'NetworkManager configures eth0 anew*'
+touch "$wants/systemd-networkd.service" && mends interfaces 'etc/systemd/network/10-wired.network: systemd-networkd drops*'
+echo 'allowinterfaces eth*' >>"$root/etc/dhcpcd.conf" && mends interfaces 'dhcpcd configures eth0 anew*'
 chmod o-r "$boot/bootcode.bin"
 told=$(doctor)
 step boot.files 'wrong boot files bootcode.bin may not be read' "chmod -R a+rX '$boot'"
