@@ -38,6 +38,11 @@ const char *doctor_server(const struct doctor *d)
     return d->server ? d->server : "127.0.0.1";
 }
 
+bool doctor_is_unreachable(int r)
+{
+    return r == -ECONNREFUSED || r == -ETIMEDOUT || r == -ENETUNREACH || r == -EHOSTUNREACH;
+}
+
 /* ---- the store's steps ---- */
 
 static void check_mount(struct doctor *d)
@@ -73,10 +78,11 @@ static void check_settings(struct doctor *d)
 static void check_image(struct doctor *d)
 {
     _cleanup_free_ char *mend = io_format("%s image import NAME SOURCE", d->options->program);
+    _cleanup_free_ char *fsck = io_format("%s fsck", d->options->program);
 
     if (!d->node->base) doctor_say(d, DOCTOR_WRONG, mend, "there is no image");
     else if (!d->path) doctor_say(d, DOCTOR_UNKNOWN, NULL, "%s; not mounted", d->node->base);
-    else if (d->root < 0) doctor_say(d, DOCTOR_WRONG, NULL, "%s cannot be opened: %s", d->path, log_reason(d->root));
+    else if (d->root < 0) doctor_say(d, DOCTOR_WRONG, fsck, "%s cannot be opened: %s", d->path, log_reason(d->root));
     else doctor_say(d, DOCTOR_OK, NULL, "%s, boot files in %s", d->node->base, d->boot);
 }
 

@@ -2,7 +2,8 @@
  *
  * A table of steps in the order in which a boot takes them; each says ok, wrong with the one command that mends it, or
  * that it cannot be told. doctor.c has the table and what concerns the store, doctor_boot.c the node's own files,
- * doctor_network.c what configures its network, doctor_service.c dnsmasq and the NFS server, doctor_watch.c looks on while a board boots. */
+ * doctor_network.c what configures its network, doctor_service.c dnsmasq, doctor_nfs.c the NFS server, doctor_watch.c looks on
+ * while a board boots. */
 #pragma once
 
 #include <stdbool.h>
@@ -58,6 +59,9 @@ int doctor_read(const struct doctor *doctor, const char *path, char **ret_text, 
 /* The address to speak to the services by. */
 const char *doctor_server(const struct doctor *doctor);
 
+/* Does that errno say that nobody answers? */
+bool doctor_is_unreachable(int r);
+
 /* The first of the node's boot files that a board asks for by TFTP and that is there: "bootcode.bin" or "start4.elf".
  * NULL: neither. */
 const char *doctor_first_file(const struct doctor *doctor);
@@ -73,6 +77,7 @@ void doctor_listening(struct doctor *doctor);
 void doctor_link(struct doctor *doctor);
 void doctor_tftp(struct doctor *doctor);
 void doctor_exports(struct doctor *doctor);
+
 void doctor_rpcbind(struct doctor *doctor);
 void doctor_mountd(struct doctor *doctor);
 void doctor_nfsd(struct doctor *doctor);

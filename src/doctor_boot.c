@@ -140,7 +140,8 @@ void doctor_boot_files(struct doctor *d)
     const char *best = NULL;
 
     if (boot < 0) {
-        doctor_say(d, DOCTOR_WRONG, NULL, "%s/%s: %s", d->path, d->boot, log_reason(boot));
+        _cleanup_free_ char *mend = io_format("%s reset %s", d->options->program, d->node->serial);
+        doctor_say(d, DOCTOR_WRONG, mend, "%s/%s: %s", d->path, d->boot, log_reason(boot));
         return;
     }
     find_match(boot, "bootcode.bin|start*.elf|bcm2*.dtb", firmware);

@@ -30,6 +30,27 @@ static void write_path(FILE *out, const char *path)
     }
 }
 
+char *export_path(const char *path)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    if (!out) return NULL;
+    write_path(out, path);
+    if (fclose(out) == 0) return text;
+    free(text);
+    return NULL;
+}
+
+char *export_options(struct catalog *catalog, const struct catalog_node *node)
+{
+    uint8_t key[32];
+
+    if (catalog_key(catalog, key) < 0) return NULL;
+    return io_format(OPTIONS ",fsid=%u", identity_fsid(key, (uint32_t)node->number));
+}
+
 /* A node without an image has no root to export yet. */
 static int write_node(const struct catalog_node *node, void *data)
 {

@@ -36,17 +36,22 @@ start_dnsmasq() {
     within 5 grep -q ':0045 ' /proc/net/udp || complain "dnsmasq: $(cat "$log")"
 }
 
-# SQUASH: ganesha's word, [ACCESS]
+# SQUASH: ganesha's word, [ACCESS, [CLIENTS: all others have none]]
 start_ganesha() {
-    cat >"$work/ganesha.conf" <<END
-NFS_CORE_PARAM { Protocols = 3; Enable_NLM = false; Enable_RQUOTA = false; NFS_Port = 2049; MNT_Port = 20048; }
-EXPORT { Export_Id = 1; Path = "$mnt/system"; Pseudo = "/system"; Access_Type = ${2-RW}; Squash = $1; SecType = sys;
-    Filesystem_Id = 7.7; Attr_Expiration_Time = 0; FSAL { Name = VFS; } }
-MDCACHE { Dir_Chunk = 0; } # what is changed beside it shows at once, as with the kernel's server
-END
+    write_ganesha "$@"
     ganesha.nfsd -F -f "$work/ganesha.conf" -L "$work/ganesha.log" -p "$work/ganesha.pid" -N EVENT &
     ganesha=$!
     within 20 registered || complain "ganesha: $(tail -n 5 "$work/ganesha.log")"
+}
+
+write_ganesha() {
+    cat >"$work/ganesha.conf" <<END
+NFS_CORE_PARAM { Protocols = 3; Enable_NLM = false; Enable_RQUOTA = false; NFS_Port = 2049; MNT_Port = 20048; }
+EXPORT { Export_Id = 1; Path = "$mnt/system"; Pseudo = "/system"; Squash = $1; SecType = sys;
+    Access_Type = ${3+None; CLIENT { Clients = $3; Squash = $1; Access_Type =} ${2-RW}; ${3+\}}
+    Filesystem_Id = 7.7; Attr_Expiration_Time = 0; FSAL { Name = VFS; } }
+MDCACHE { Dir_Chunk = 0; } # what is changed beside it shows at once, as with the kernel's server
+END
 }
 
 registered() {
@@ -175,6 +180,35 @@ stop $ganesha
 start_ganesha No_Root_Squash RO
 told=$(doctor)
 step nfs 'wrong nfs exported read-only' 'exports --install'
+
+# Exported to the node alone: exportfs's table is looked at, and for the time of the probe this machine may mount it.
+stop $ganesha
+start_ganesha No_Root_Squash RW 10.9.0.20
+coppice node set $serial --ip 10.9.0.20 >"$work/out" && coppice exports --install >"$work/out" || complain 'its own export'
+told=$(doctor) || complain "its own export: exit status $?"
+step nfs "ok nfs $root exported to 10.9.0.20; read and write are not tried from here"
+sed -i s/no_root_squash/root_squash/g /var/lib/nfs/etab && mends nfs 'root is squashed for 10.9.0.20'
+sed -i 's/(rw,/(ro,/; s/,rw,/,ro,/' /var/lib/nfs/etab && mends nfs 'exported to 10.9.0.20 read-only'
+: >/var/lib/nfs/etab && mends nfs "$root is not exported to 10.9.0.20"
+real=$(command -v exportfs)
+mkdir "$work/bin"
+cat >"$work/bin/exportfs" <<END
+#!/bin/bash
+$(declare -f write_ganesha)
+mnt=$mnt work=$work
+echo "\$*" >>"$work/asked"
+[[ \$1 == -o ]] && write_ganesha No_Root_Squash RW 10.9.0.20,10.9.0.1
+[[ \$1 == -u ]] && write_ganesha No_Root_Squash RW 10.9.0.20
+kill -HUP $ganesha
+sleep 1
+exec $real "\$@"
+END
+chmod +x "$work/bin/exportfs"
+told=$(PATH=$work/bin:$PATH doctor) || complain "as a guest: exit status $?"
+step nfs "ok nfs $root exported to 10.9.0.20; mounted, read and written as root over NFS 3"
+is 'as a guest' "-o rw,sync,no_subtree_check,no_root_squash,fsid=* 10.9.0.1:$root -u 10.9.0.1:$root" "$(sed 's/fsid=[0-9]*/fsid=*/' "$work/asked" | xargs -d '\n')"
+is 'the guest is gone' 0 "$(grep -c '10[.]9[.]0[.]1(' /var/lib/nfs/etab)"
+is 'nothing is left by the guest' '' "$(ls -A "$root/tmp")"
 
 # A file of the node's own that lacks a value.
 printf 'x ${nothing}\n' | coppice template set etc/motd - >"$work/out"
