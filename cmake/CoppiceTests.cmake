@@ -52,6 +52,9 @@ endfunction()
 
 coppice_vm_test(vm 2400 1 5)
 coppice_vm_test(vm_more 5400 6 3 8 2 4)
+# No machine, but it needs Debian's mirror and some minutes too.
+add_test(NAME board COMMAND ${CMAKE_SOURCE_DIR}/tests/vm/board CONFIGURATIONS vm)
+set_tests_properties(board PROPERTIES LABELS vm TIMEOUT 900 RUN_SERIAL ON ENVIRONMENT COPPICE=${CMAKE_BINARY_DIR}/coppice)
 
 # tests/fuzz/fuzz_NAME.c: a fuzzer, which needs sanitizers to notice anything. With COPPICE_FUZZ and clang it is libFuzzer's;
 # else driver.c runs the kept corpus and some changes of it. A copy of a file of src/ that a fuzzer includes comes before the library's.
