@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "crash.h"
 #include "fuse_ops.h"
 #include "handover.h"
 #include "log.h"
@@ -16,6 +17,7 @@
 /* linux/fuse.h of Linux 6.9, the first one newer than what Debian 12 compiles with. */
 #define NOTIFY_RESEND 7
 #define HAS_RESEND (UINT64_C(1) << 39)
+#define UNIQUE_RESEND (UINT64_C(1) << 63)
 
 #define PAGE 4096
 
@@ -98,6 +100,19 @@ static void touch_pages(volatile char *buffer, size_t size)
     last = buffer;
 }
 
+/* The next daemon need not crash on it, too. */
+static bool refuses(const struct channel *channel, int fd, const struct fuse_in_header *in)
+{
+    uint64_t unique = in->unique & ~UNIQUE_RESEND;
+    struct fuse_out_header out = {.len = sizeof(out), .error = -EIO, .unique = in->unique};
+
+    if (unique == in->unique || !crash_is_proven(channel->handover, unique)) return false;
+    log_error("a request (opcode %u, for process %u of user %u) has crashed the daemon twice and is answered with an error",
+              in->opcode, in->pid, in->uid);
+    if (write(fd, &out, sizeof(out)) < 0) log_error("and could not be answered: %s", log_reason(errno));
+    return true;
+}
+
 static ssize_t channel_read(int fd, void *buffer, size_t size, void *data)
 {
     struct channel *channel = &((struct fuse_ops *)data)->channel;
@@ -105,7 +120,9 @@ static ssize_t channel_read(int fd, void *buffer, size_t size, void *data)
 
     if (channel->replaying) return replay_init(channel->handover->page, buffer, size);
     touch_pages(buffer, size);
-    n = read(fd, buffer, size);
+    crash_watch_thread();
+    do n = read(fd, buffer, size);
+    while (n >= (ssize_t)sizeof(struct fuse_in_header) && refuses(channel, fd, buffer));
     return n < (ssize_t)sizeof(struct fuse_in_header) ? n : take(channel, buffer, n);
 }
 

@@ -15,6 +15,7 @@
 
 #include "apply.h"
 #include "control.h"
+#include "crash.h"
 #include "fuse_ops.h"
 #include "handover.h"
 #include "io.h"
@@ -297,7 +298,8 @@ static int take_all(struct daemon *d)
     }
     r = handover_open(&d->handover, io_take_fd(fds->handover));
     if (r < 0) log_error("%s: cannot be taken over: %s", d->options->mountpoint, log_reason(r));
-    else handover_begin(d->handover);
+    if (r == 0) handover_begin(d->handover);
+    if (r == 0) crash_watch(d->handover);
     return r;
 }
 

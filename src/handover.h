@@ -25,6 +25,13 @@ struct handover_slot {
     uint32_t unused;
 };
 
+/* A request on which daemons have crashed: see crash.h. */
+#define HANDOVER_SUSPECTS 4
+struct handover_suspect {
+    uint64_t unique; /* 0: none */
+    uint64_t crashes;
+};
+
 /* Where in the memfd a table of references lies. */
 struct handover_area {
     uint64_t offset;
@@ -32,7 +39,7 @@ struct handover_area {
 };
 
 /* The memfd's first bytes. A change of their meaning raises HANDOVER_VERSION. */
-#define HANDOVER_VERSION 1
+#define HANDOVER_VERSION 2
 struct handover_page {
     uint64_t magic;
     uint32_t version;
@@ -44,6 +51,7 @@ struct handover_page {
     _Atomic uint32_t area; /* which of the two is in use */
     uint32_t unused;
     struct handover_area areas[2];
+    struct handover_suspect suspects[HANDOVER_SUSPECTS];
     struct handover_slot slots[HANDOVER_SLOTS];
 };
 

@@ -75,6 +75,12 @@ void replay_answered(void)
 {
     if (current.slot) atomic_store(&current.slot->state, FREE);
     current.slot = NULL;
+    current.unique = 0;
+}
+
+uint64_t replay_current(void)
+{
+    return current.unique & ~RESENT;
 }
 
 bool replay_begin(uint64_t *ret_result)

@@ -19,6 +19,9 @@ void replay_take(struct handover *handover, uint64_t unique);
 /* It has been answered. */
 void replay_answered(void);
 
+/* The number of the request that the thread works on, 0: none. Also from a signal handler. */
+uint64_t replay_current(void);
+
 /* The operation begins. True: a daemon before this one has executed it, and *ret_result is what it noted. To be called when the
  * node's delta is open. */
 bool replay_begin(uint64_t *ret_result);

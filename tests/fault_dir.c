@@ -21,7 +21,7 @@
 
 /* Shared with the process that serves. */
 struct fault_dir {
-    atomic_int read, write, sync;
+    atomic_int read, write, sync, read_ms;
     char only[64]; /* changed while no mistakes are made */
     atomic_uint count;
     pid_t server;
@@ -90,6 +90,7 @@ static int dir_release(const char *path, struct fuse_file_info *fi)
 static int dir_read(const char *path, char *buffer, size_t size, off_t offset, struct fuse_file_info *fi)
 {
     int r = mistake(&shared->read, path);
+    if (atomic_load(&shared->read_ms) && mistake(&shared->read_ms, path)) usleep((useconds_t)atomic_load(&shared->read_ms) * 1000);
     return r ? r : result(pread((int)fi->fh, buffer, size, offset));
 }
 
@@ -241,11 +242,12 @@ void fault_dir_umount(struct fault_dir *dir)
 
 void fault_dir_set(struct fault_dir *dir, const struct fault_dir_mistakes *mistakes)
 {
-    dir->read = dir->write = dir->sync = 0;
+    dir->read = dir->write = dir->sync = dir->read_ms = 0;
     snprintf(dir->only, sizeof(dir->only), "%s", mistakes->only ? mistakes->only : "");
     dir->read = mistakes->read;
     dir->write = mistakes->write;
     dir->sync = mistakes->sync;
+    dir->read_ms = mistakes->read_ms;
 }
 
 unsigned fault_dir_count(const struct fault_dir *dir)

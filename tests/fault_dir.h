@@ -9,6 +9,7 @@ struct fault_dir;
 /* What becomes of reading, of writing (making a file longer included), and of fsync: 0, or an errno. */
 struct fault_dir_mistakes {
     int read, write, sync;
+    int read_ms; /* that each read takes */
     const char *only; /* a part of the path of those concerned; NULL: all files */
 };
 

@@ -151,7 +151,7 @@ struct limit {
     rlim_t value;
 };
 
-static void become_daemon(const char *store, const char *options, const struct limit *limit)
+static void become_daemon(const char *store, const char *how, const char *options, const struct limit *limit)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     int words = open(fault_store_beside("words"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -159,7 +159,7 @@ static void become_daemon(const char *store, const char *options, const struct l
     dup2(words, 2);
     struct rlimit value = {limit->value, limit->value};
     if (limit->resource >= 0) setrlimit((__rlimit_resource_t)limit->resource, &value);
-    execlp(binary(), binary(), "--store", store, "mount", "-d", "-o", options ? options : "sync", here.mountpoint,
+    execlp(binary(), binary(), "--store", store, "mount", how, "-o", options ? options : "sync", here.mountpoint,
            NULL);
     fprintf(stderr, "%s: %s\n", binary(), strerror(errno));
     _exit(127);
@@ -194,25 +194,30 @@ static bool wait_until_up(dev_t beneath)
     return false;
 }
 
-static bool mount_with(const char *where, const char *options, struct limit limit)
+static bool mount_with(const char *where, const char *how, const char *options, struct limit limit)
 {
     struct stat beneath;
     const char *store = store_in(where);
     must(stat(here.mountpoint, &beneath));
     fflush(NULL);
     here.daemon = must(fork());
-    if (here.daemon == 0) become_daemon(store, options, &limit);
+    if (here.daemon == 0) become_daemon(store, how, options, &limit);
     return wait_until_up(beneath.st_dev);
 }
 
 bool fault_store_mount(const char *where, const char *options)
 {
-    return mount_with(where, options, (struct limit){.resource = -1});
+    return mount_with(where, "-d", options, (struct limit){.resource = -1});
+}
+
+bool fault_store_mount_supervised(const char *where, const char *options)
+{
+    return mount_with(where, "-f", options, (struct limit){.resource = -1});
 }
 
 bool fault_store_mount_limited(const char *where, int resource, rlim_t value)
 {
-    return mount_with(where, NULL, (struct limit){resource, value});
+    return mount_with(where, "-d", NULL, (struct limit){resource, value});
 }
 
 bool fault_store_umount(void)

@@ -24,6 +24,8 @@ void fault_store_make(const char *where);
 
 /* Mounts the store in `where`; options NULL: none. False, and the daemon's words printed, when it did not come up. */
 bool fault_store_mount(const char *where, const char *options);
+/* The same under a supervisor, whom the functions below mean then. */
+bool fault_store_mount_supervised(const char *where, const char *options);
 /* The same with a limit for the daemon alone. */
 bool fault_store_mount_limited(const char *where, int resource, rlim_t limit);
 /* False when the daemon did not end well. */

@@ -1,0 +1,192 @@
+/* A request that crashes each daemon: two of them, then it is answered with an error, and the mount goes on. The crash is made
+ * from outside: a signal to the thread that works on the request, which its disk holds up. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "fault_dir.h"
+#include "fault_store.h"
+#include "harness.h"
+#include "made_tree.h"
+
+/* Of the node whose disk is slow; fault_store_at() is the other's root. */
+#define SLOW "../../node-slow/rootfs"
+
+enum { LARGE = 300000, READ_MS = 400, SECONDS = 20 };
+
+static struct fault_dir *disk;
+
+/* What the daemon says of itself in the store; 0: there is none yet. */
+static pid_t daemon_pid(void)
+{
+    char text[32] = "";
+    int fd = open(fault_store_beside("store/daemon"), O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (fd >= 0) close(fd);
+    return n > 0 ? atoi(text) : 0;
+}
+
+/* A thread of the daemon that waits for a pread(2); 0: none does. */
+static pid_t find_reader(pid_t pid)
+{
+    char path[400], text[32];
+    pid_t found = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(path);
+    for (struct dirent *e; tasks && !found && (e = readdir(tasks));) {
+        snprintf(path, sizeof(path), "/proc/%d/task/%s/syscall", (int)pid, e->d_name);
+        FILE *file = fopen(path, "re");
+        if (file && fgets(text, sizeof(text), file) && atoi(text) == SYS_pread64 && text[0] != '-' && text[0] != 'r')
+            found = atoi(e->d_name);
+        if (file) fclose(file);
+    }
+    if (tasks) closedir(tasks);
+    return found;
+}
+
+/* Crashes every daemon that reads from the slow disk, until the reader has ended: how many. */
+static int crash_all(pid_t reader, int *ret_status, int number)
+{
+    pid_t last = 0;
+    int count = 0;
+    for (double end = harness_seconds() + SECONDS; harness_seconds() < end; usleep(2000)) {
+        if (waitpid(reader, ret_status, WNOHANG) == reader) return count;
+        pid_t pid = daemon_pid(), thread = pid && pid != last ? find_reader(pid) : 0;
+        if (!thread || syscall(SYS_tgkill, pid, thread, number) < 0) continue;
+        last = pid;
+        count++;
+    }
+    kill(reader, SIGKILL);
+    waitpid(reader, ret_status, 0);
+    fail_msg("nobody answered the reader; %d daemons crashed", count);
+    return -1;
+}
+
+static int read_it(void)
+{
+    int fd = open(fault_store_at(SLOW "/large"), O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fcntl(fd, F_SETFL, O_DIRECT) < 0) return 2;
+    static char buffer[4096] __attribute__((aligned(4096)));
+    if (pread(fd, buffer, sizeof(buffer), 0) < 0) return errno == EIO ? 1 : 3;
+    return 0;
+}
+
+static int crash_reads(int number, int *ret_status)
+{
+    harness_drop_caches();
+    fault_dir_set(disk, &(struct fault_dir_mistakes){.read_ms = READ_MS, .only = "/objects/"});
+    fflush(NULL);
+    pid_t reader = must(fork());
+    if (reader == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        _exit(read_it());
+    }
+    int count = crash_all(reader, ret_status, number);
+    fault_dir_set(disk, &(struct fault_dir_mistakes){0});
+    return count;
+}
+
+static int words_with(const char *text)
+{
+    char *words = fault_store_words();
+    int count = 0;
+    for (const char *at = words; (at = strstr(at, text)); at++) count++;
+    free(words);
+    return count;
+}
+
+static void must_go_on(void)
+{
+    made_check_file(fault_store_at(SLOW "/large"), 1, LARGE);
+    made_file(fault_store_at("new"), 3, LARGE, 0644);
+    made_check_file(fault_store_at("new"), 3, LARGE);
+    must(unlink(fault_store_at("new")));
+}
+
+static void test_the_third_daemon_answers(void **state)
+{
+    int status;
+    (void)state;
+    int count = crash_reads(SIGSEGV, &status);
+    must_hold(WIFEXITED(status) && WEXITSTATUS(status) == 1, "the reader ended with status %#x", status);
+    assert_int_equal(count, 2);
+    assert_int_equal(words_with("has crashed the daemon twice"), 1);
+    must_go_on();
+}
+
+/* Who is killed is not to blame. */
+static void test_a_killed_daemon_accuses_nobody(void **state)
+{
+    int status, before = words_with("has crashed");
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        fflush(NULL);
+        harness_drop_caches();
+        fault_dir_set(disk, &(struct fault_dir_mistakes){.read_ms = READ_MS, .only = "/objects/"});
+        pid_t reader = must(fork());
+        if (reader == 0) _exit(read_it());
+        pid_t last = 0;
+        double end = harness_seconds() + SECONDS;
+        for (int kills = 0; kills < 3; usleep(5000)) {
+            pid_t pid = daemon_pid();
+            must_hold(harness_seconds() < end, "%d of 3 kills", kills);
+            if (!pid || pid == last || !find_reader(pid)) continue;
+            must(kill(pid, SIGKILL));
+            last = pid;
+            kills++;
+        }
+        must(waitpid(reader, &status, 0));
+        fault_dir_set(disk, &(struct fault_dir_mistakes){0});
+        must_hold(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the reader ended with status %#x", status);
+    }
+    assert_int_equal(words_with("has crashed"), before);
+    must_go_on();
+}
+
+static int setup(void **state)
+{
+    struct rlimit none = {0};
+    (void)state;
+    setrlimit(RLIMIT_CORE, &none);
+    fault_store_begin(120);
+    made_file(fault_store_beside("source/image"), 5, 1000, 0644);
+    fault_store_make(fault_store_directory());
+    assert_int_equal(harness_run(NULL, getenv("COPPICE"), "--store", fault_store_beside("store"), "node", "add", "node-slow", NULL), 0);
+    must(mkdir(fault_store_beside("beneath"), 0700));
+    must(mkdir(fault_store_beside("store/nodes/node-slow"), 0700));
+    disk = fault_dir_mount(fault_store_beside("beneath"), fault_store_beside("store/nodes/node-slow"));
+    assert_true(fault_store_mount_supervised(fault_store_directory(), "sync"));
+    made_file(fault_store_at(SLOW "/large"), 1, LARGE, 0644);
+    must(chmod(fault_store_at("."), 0755));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    if (disk) fault_dir_set(disk, &(struct fault_dir_mistakes){0});
+    pid_t pid = daemon_pid();
+    fault_store_stop();
+    if (pid) kill(pid, SIGKILL);
+    fault_dir_umount(disk);
+    fault_store_end();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_third_daemon_answers),
+        cmocka_unit_test(test_a_killed_daemon_accuses_nobody),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
