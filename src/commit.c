@@ -213,7 +213,7 @@ void commit_number(struct commit *c, uint64_t batch, commit_record_fn record)
 void commit_free(struct commit *c)
 {
     if (!c) return;
-    if (commit_sync(c) == 0) db_checkpoint(c->db, NULL, NULL);
+    if (commit_sync(c) == 0 && db_checkpoint(c->db, NULL, NULL) == 0) db_empty_wal(c->db);
     if (c->batch) batch_fail(c, -EIO);
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_destroy(&c->state_lock);

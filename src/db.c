@@ -473,6 +473,13 @@ int db_checkpoint(struct db *db, int *ret_pages, int *ret_left)
     return 0;
 }
 
+int db_empty_wal(struct db *db)
+{
+    if (db->reader) db_reset(db->reader);
+    sqlite3_busy_timeout(db->handle, 0);
+    return sqlite3_wal_checkpoint_v2(db->handle, "main", SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) == SQLITE_OK ? 0 : error_of(db->handle);
+}
+
 static int back_up(struct db *from, struct db *to)
 {
     sqlite3_backup *backup = sqlite3_backup_init(to->handle, "main", from->handle, "main");

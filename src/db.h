@@ -94,6 +94,9 @@ int db_sync(struct db *db);
 /* Moves the WAL's content into the database file without waiting for anyone (PASSIVE).
  * *ret_pages: pages in the WAL, *ret_left: those not yet moved. Either may be NULL. */
 int db_checkpoint(struct db *db, int *ret_pages, int *ret_left);
+/* The same, and the WAL's file is empty then: nobody but the owner of a database that is still in use, or was when its process was killed, has
+ * one with anything in it. The last call before db_close(). -EBUSY: somebody reads; nobody is waited for. */
+int db_empty_wal(struct db *db);
 
 /* A WAL that is begun anew is cut to so many bytes, if the file is longer. */
 int db_limit_wal(struct db *db, uint64_t bytes);

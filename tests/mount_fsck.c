@@ -299,6 +299,9 @@ static void check_killed(bool is_removed)
     if (is_removed) assert_int_equal(harness_coppice(NULL, "node", "add", harness_serial(0), NULL), 0);
     made_check_file(harness_at(0, "written"), 1, SMALL);
     harness_umount();
+    struct stat st;
+    must(stat(node("delta.db-wal"), &st));
+    assert_int_equal(st.st_size, 0); /* by which the next daemon knows that there is nothing to do */
 }
 
 static void test_the_next_daemon_clears_away_what_a_killed_one_left(void **state)
