@@ -30,7 +30,7 @@ int clone_prepare(int nodes_fd, const char *name)
     _cleanup_free_ char *mark = io_format("%s/" MARK, name);
     int r = mark ? io_mkdir(nodes_fd, mark, 0700) : -ENOMEM;
 
-    return r < 0 ? r : commit_publish(nodes_fd, name, name);
+    return r < 0 ? r : commit_publish_delta(nodes_fd, name, name);
 }
 
 int clone_add(const struct clone_place *place, const char *name, const struct catalog_node *row, const char *image)

@@ -1,10 +1,13 @@
 #include "commit.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +19,7 @@
 /* A WAL of this many pages (4 MiB) is moved into the database; the file stays that long and is used again. */
 #define CHECKPOINT_PAGES 1000
 #define SYNC_FAILED "%s: sync failed, no more changes are taken until the next mount"
+#define MANY_OBJECTS 256 /* are synced with their file system: each for itself would cost a commit of its journal */
 #define FRAME 4120 /* bytes of a page in the WAL */
 
 struct commit_batch {
@@ -355,16 +359,16 @@ int commit_object(int object_fd, bool metadata)
     return sync_result((metadata ? fsync(object_fd) : fdatasync(object_fd)) < 0);
 }
 
-/* Without the lock: other operations of the node go on meanwhile. An object that is gone needs nothing. */
-static int sync_objects(struct commit *c, struct object_list *list)
+int commit_objects(int objects_fd, const uint64_t *ids, size_t count)
 {
-    for (size_t i = 0; i < list->count; i++) {
-        _cleanup_close_ int fd = object_open(c->objects_fd, list->ids[i], O_RDONLY);
+    if (count > MANY_OBJECTS) return sync_result(syncfs(objects_fd) < 0);
+    for (size_t i = 0; i < count; i++) {
+        _cleanup_close_ int fd = object_open(objects_fd, ids[i], O_RDONLY);
         int r;
 
         if (fd == -ENOENT) continue;
         /* Without a descriptor for it: the whole file system, or what its rows are in would be told as failed and come later. */
-        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM) return sync_result(syncfs(c->objects_fd) < 0);
+        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM) return sync_result(syncfs(objects_fd) < 0);
         if (fd < 0) return fd;
         r = commit_object(fd, false);
         if (r < 0) return r;
@@ -372,9 +376,10 @@ static int sync_objects(struct commit *c, struct object_list *list)
     return 0;
 }
 
+/* Without the lock: other operations of the node go on meanwhile. */
 static int sync_contents(struct commit *c, struct object_list *list, bool names)
 {
-    int r = sync_objects(c, list);
+    int r = commit_objects(c->objects_fd, list->ids, list->count);
 
     return r == 0 && names ? sync_result(fsync(c->objects_fd) < 0) : r;
 }
@@ -638,5 +643,51 @@ int commit_publish(int parent_fd, const char *from, const char *to)
 {
     if (syncfs(parent_fd) < 0) return -errno;
     if (renameat(parent_fd, from, parent_fd, to) < 0) return -errno;
+    return fsync(parent_fd) < 0 ? -errno : 0;
+}
+
+/* Regular files first: what a directory is synced for then names what is on the disk. */
+static int sync_entries(DIR *directory, mode_t type)
+{
+    struct dirent *e;
+    int r = 0;
+
+    rewinddir(directory);
+    while (r == 0 && (e = readdir(directory))) {
+        _cleanup_close_ int fd = -1;
+        struct stat st;
+
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        fd = openat(dirfd(directory), e->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &st) < 0) return -errno;
+        if ((st.st_mode & S_IFMT) == type && fsync(fd) < 0) r = -errno;
+    }
+    return r;
+}
+
+static int sync_delta(int parent_fd, const char *name)
+{
+    int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    int r;
+
+    if (!directory) {
+        r = -errno;
+        if (fd >= 0) close(fd);
+        return r;
+    }
+    r = sync_entries(directory, S_IFREG);
+    if (r == 0) r = sync_entries(directory, S_IFDIR);
+    if (r == 0 && fsync(fd) < 0) r = -errno;
+    closedir(directory);
+    return r;
+}
+
+int commit_publish_delta(int parent_fd, const char *from, const char *to)
+{
+    int r = sync_delta(parent_fd, from);
+
+    if (r < 0) return r;
+    if (strcmp(from, to) != 0 && renameat(parent_fd, from, parent_fd, to) < 0) return -errno;
     return fsync(parent_fd) < 0 ? -errno : 0;
 }

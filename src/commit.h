@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct db;
@@ -71,6 +72,9 @@ void commit_break(struct commit *commit);
 /* fdatasync(2) of an object's contents, or fsync(2) with `metadata`. */
 int commit_object(int object_fd, bool metadata);
 
+/* fdatasync(2) of all these objects; those that are gone need nothing. */
+int commit_objects(int objects_fd, const uint64_t *ids, size_t count);
+
 /* Calls `fn` while no operation is under way and everything executed is written; other operations wait. When it returns
  * 0, no object is unlinked any more until commit_unpin(). */
 int commit_pin(struct commit *commit, int (*fn)(void *data), void *data, uint64_t *ret_sequence);
@@ -99,3 +103,6 @@ int commit_rename(int dir_fd, const char *from, const char *to);
 
 /* A finished tree gets its name: its whole file system is synced, `from` renamed to `to` within parent_fd, and the parent synced. */
 int commit_publish(int parent_fd, const char *from, const char *to);
+
+/* The same for a delta whose objects are on the disk already: only the files beside them and the directories are synced. */
+int commit_publish_delta(int parent_fd, const char *from, const char *to);

@@ -171,10 +171,11 @@ static int set_up(struct db *db, enum db_mode mode)
 
     sqlite3_busy_timeout(db->handle, 5000);
     /* On a file that is there already it would write. */
-    r = mode == DB_CREATE ? db_exec(db, "PRAGMA auto_vacuum = INCREMENTAL") : 0;
+    r = mode == DB_CREATE || mode == DB_DRAFT ? db_exec(db, "PRAGMA auto_vacuum = INCREMENTAL") : 0;
     if (r < 0) return r;
     r = db_exec(db, "PRAGMA page_size = 4096; PRAGMA secure_delete = OFF; PRAGMA foreign_keys = ON;"
                     "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA cache_spill = OFF");
+    if (r == 0 && mode == DB_DRAFT) r = db_exec(db, "PRAGMA synchronous = OFF");
     if (r < 0) return r;
     r = keep_wal(db->handle);
     if (r < 0) return r;
@@ -226,6 +227,7 @@ int db_open(struct db **ret_db, const char *path, enum db_mode mode)
         [DB_READ] = SQLITE_OPEN_READONLY,
         [DB_WRITE] = SQLITE_OPEN_READWRITE,
         [DB_CREATE] = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+        [DB_DRAFT] = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
     };
     _cleanup_db_ struct db *db = NULL;
     int r = open_handle(&db, path, flags[mode]);
@@ -496,7 +498,7 @@ static int copy_into(struct db *from, const char *to_path)
 
     if (r < 0) return r;
     /* Nobody else knows the file, and a failed copy is removed: no journal. */
-    r = db_exec(to, "PRAGMA journal_mode = OFF; PRAGMA synchronous = NORMAL");
+    r = db_exec(to, "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF");
     return r < 0 ? r : back_up(from, to);
 }
 
@@ -518,12 +520,12 @@ int db_hold(struct db *db)
     return db_exec(db, "BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1");
 }
 
-int db_seal(const char *path, const char *sql)
+int db_seal(const char *path, const char *sql, bool durable)
 {
     _cleanup_db_ struct db *db = NULL;
     int r = open_handle(&db, path, SQLITE_OPEN_READWRITE);
 
-    if (r == 0) r = db_exec(db, "PRAGMA synchronous = OFF"); /* whoever gives the file its name syncs it */
+    if (r == 0) r = db_exec(db, durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = OFF");
     if (r == 0) r = db_exec(db, sql);
     return r < 0 ? r : db_exec(db, "PRAGMA journal_mode = DELETE");
 }

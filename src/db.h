@@ -23,6 +23,7 @@ enum db_mode {
     DB_READ,   /* an existing file, for reading */
     DB_WRITE,  /* an existing file, for reading and writing */
     DB_CREATE, /* as DB_WRITE; made when it is not there */
+    DB_DRAFT,  /* as DB_CREATE, and never synced: whoever gives the finished file its name does that */
 };
 
 /* Opens `path` with the project's settings: WAL (kept on close, never checkpointed behind the caller's
@@ -117,8 +118,8 @@ int db_keep_reading(struct db *db);
 int db_hold(struct db *db);
 
 /* Runs `sql` on a database that nobody has open, and leaves a file that is all of it, without a WAL: it may be opened
- * immutable, and by any program. */
-int db_seal(const char *path, const char *sql);
+ * immutable, and by any program. Not synced, but for `durable`, where a power cut in the middle leaves a database too. */
+int db_seal(const char *path, const char *sql, bool durable);
 
-/* Copies the whole database, as `from` sees it, into a new file by SQLite's backup API. */
+/* Copies the whole database, as `from` sees it, into a new file by SQLite's backup API. Not synced. */
 int db_copy(struct db *from, const char *to_path);

@@ -71,6 +71,7 @@ uint64_t delta_reserved(const struct delta *delta);
 
 /* Snapshots share the object, so it is never written. No lock is needed, but see view.freeze_lock. */
 bool delta_is_shared(const struct delta *delta, int64_t object);
+uint64_t delta_frozen(const struct delta *delta); /* those below this number are */
 /* All objects there are become shared. */
 int delta_freeze(struct delta *delta);
 

@@ -23,8 +23,7 @@ static int fill_new(struct db *db, const struct delta_base *base)
     db_bind_int(s, ":base", DELTA_FIRST);
     db_bind_int(s, ":next", DELTA_FIRST + (int64_t)base->image_count + 1);
     r = db_run(s);
-    if (r == 0) r = db_commit(db);
-    return r == 0 ? db_sync(db) : r;
+    return r == 0 ? db_commit(db) : r;
 }
 
 int delta_create(int nodes_fd, const char *path, const char *serial, const struct delta_base *base)
@@ -43,7 +42,7 @@ int delta_create(int nodes_fd, const char *path, const char *serial, const struc
     if (r < 0) return r;
     for (int i = 0; i < 3; i++)
         unlinkat(fd, (const char *[]){"delta.new", "delta.new-wal", "delta.new-shm"}[i], 0);
-    r = db_open(&db, temporary, DB_CREATE);
+    r = db_open(&db, temporary, DB_DRAFT);
     if (r == 0) r = fill_new(db, base);
     if (r == 0) r = db_checkpoint(db, NULL, NULL);
     db_close(db);

@@ -7,6 +7,11 @@ bool delta_is_shared(const struct delta *d, int64_t object)
     return object > DELTA_IN_ROW && (uint64_t)object < d->frozen;
 }
 
+uint64_t delta_frozen(const struct delta *d)
+{
+    return d->frozen;
+}
+
 /* Should the batch be undone, more objects than need be are taken for shared, which costs copies alone. */
 int delta_freeze(struct delta *d)
 {

@@ -256,6 +256,7 @@ static int run_switch(struct call *c)
     r = snapshot_unseal(c->tree->nodes_path, c->fields[2], condition.shift);
     if (r == 0) r = io_remove_tree(g.node_fd, SWITCH_NEW);
     if (r == 0 && renameat(c->tree->nodes_fd, c->fields[2], g.node_fd, SWITCH_NEW) < 0) r = -errno;
+    if (r == 0) r = commit_publish(g.node_fd, SWITCH_NEW, SWITCH_NEW); /* what the command has written into objects */
     if (r < 0) return report(c, r, "its new changes cannot be put into place");
     r = take_effect(c, &g, &condition, is_set(c->fields[5], "keep") ? "before-rebase" : NULL);
     if (r < 0) io_remove_tree(g.node_fd, SWITCH_NEW);
@@ -351,6 +352,7 @@ static int run_adopt(struct call *c)
 
     if (r < 0) return r;
     r = snapshot_look(c->tree->nodes_fd, c->tree->nodes_path, c->fields[1], &info);
+    if (r == 0) r = commit_publish(c->tree->nodes_fd, c->fields[1], c->fields[1]); /* what the command has written into objects */
     if (r == 0) r = clone_prepare(c->tree->nodes_fd, c->fields[1]);
     if (r < 0) fail(c, r, "node %s: what it is to show cannot be read: %s", c->fields[3], log_reason(r));
     if (r == 0) r = add_clone(c, c->fields[1], info.image);

@@ -49,8 +49,27 @@ static int place_create(struct place *p, int parent_fd, const char *parent_path,
     return r < 0 ? r : place_open(p, parent_fd, parent_path, name);
 }
 
-/* Every object that a row of the sealed copy names. */
-static int share_objects(const struct place *to, int objects_fd)
+struct object_list {
+    uint64_t *ids;
+    size_t count, room;
+};
+
+static int object_list_add(struct object_list *list, uint64_t id)
+{
+    if (list->count == list->room) {
+        size_t room = list->room ? list->room * 2 : 64;
+        uint64_t *ids = reallocarray(list->ids, room, sizeof(*ids));
+
+        if (!ids) return -ENOMEM;
+        list->ids = ids;
+        list->room = room;
+    }
+    list->ids[list->count++] = id;
+    return 0;
+}
+
+/* Every object that a row of the sealed copy names, and those of `settled` and above in *late. */
+static int share_objects(const struct place *to, int objects_fd, uint64_t settled, struct object_list *late)
 {
     _cleanup_db_ struct db *db = NULL;
     _cleanup_stmt_ db_stmt *s = NULL;
@@ -63,8 +82,22 @@ static int share_objects(const struct place *to, int objects_fd)
     while ((r = db_step(s)) > 0) {
         r = object_share(objects_fd, db_int(s, 0), to->objects_fd);
         if (r == -ENOENT) r = 0; /* damage of the original, which must not prevent keeping the rest */
+        if (r == 0 && (uint64_t)db_int(s, 0) >= settled) r = object_list_add(late, db_int(s, 0));
         if (r < 0) break;
     }
+    return r;
+}
+
+/* And what the node has written into them is on the disk. */
+static int share_settled(struct view *v, const struct place *to)
+{
+    struct delta *d = atomic_load(&v->delta);
+    struct object_list late = {0};
+    int r = share_objects(to, delta_objects_fd(d), v->settled, &late);
+
+    if (r == 0 && late.count) r = commit_objects(to->objects_fd, late.ids, late.count);
+    if (r == 0) v->settled = delta_frozen(d);
+    free(late.ids);
     return r;
 }
 
@@ -77,7 +110,7 @@ static int copy_held(struct db *reader, const struct place *to)
 {
     int r = db_copy(reader, to->db);
 
-    return r < 0 ? r : db_seal(to->db, SEAL);
+    return r < 0 ? r : db_seal(to->db, SEAL, false);
 }
 
 static int fill(struct view *v, const struct place *to, uint64_t *ret_sequence)
@@ -99,8 +132,9 @@ static int fill(struct view *v, const struct place *to, uint64_t *ret_sequence)
     }
     r = copy_held(reader, to);
     db_close(reader);
-    if (r == 0) r = share_objects(to, delta_objects_fd(d));
+    if (r == 0) r = share_settled(v, to);
     commit_unpin(delta_commit(d));
+    if (r == 0) r = view_sync(v); /* else a power cut takes it back that they are shared */
     return r;
 }
 
@@ -140,21 +174,21 @@ int snapshot_copy(int from_fd, const char *from, int parent_fd, const char *pare
     if (objects_fd < 0) return objects_fd;
     r = place_create(&to, parent_fd, parent_path, name);
     if (r == 0) r = copy_db(from_fd, from, &to);
-    if (r == 0) r = share_objects(&to, objects_fd);
+    if (r == 0) r = share_objects(&to, objects_fd, UINT64_MAX, NULL);
     if (r < 0) io_remove_tree(parent_fd, name);
     return r;
 }
 
 int snapshot_publish(int parent_fd, const char *temporary, const char *name)
 {
-    return commit_publish(parent_fd, temporary, name);
+    return commit_publish_delta(parent_fd, temporary, name);
 }
 
 int snapshot_seal(const char *parent_path, const char *name)
 {
     _cleanup_free_ char *db = io_format("%s/%s/delta.db", parent_path, name);
 
-    return db ? db_seal(db, SEAL) : -ENOMEM;
+    return db ? db_seal(db, SEAL, true) : -ENOMEM;
 }
 
 int snapshot_unseal(const char *parent_path, const char *name, uint64_t shift)
@@ -162,7 +196,7 @@ int snapshot_unseal(const char *parent_path, const char *name, uint64_t shift)
     _cleanup_free_ char *db = io_format("%s/%s/delta.db", parent_path, name);
     _cleanup_free_ char *sql = io_format("UPDATE view SET shift = %llu, frozen = next_ino", (unsigned long long)shift);
 
-    return db && sql ? db_seal(db, sql) : -ENOMEM;
+    return db && sql ? db_seal(db, sql, false) : -ENOMEM;
 }
 
 int snapshot_reserve(const char *parent_path, const char *name, uint64_t next)
@@ -170,7 +204,7 @@ int snapshot_reserve(const char *parent_path, const char *name, uint64_t next)
     _cleanup_free_ char *db = io_format("%s/%s/delta.db", parent_path, name);
     _cleanup_free_ char *sql = io_format("UPDATE view SET next_ino = max(next_ino, %llu)", (unsigned long long)next);
 
-    return db && sql ? db_seal(db, sql) : -ENOMEM;
+    return db && sql ? db_seal(db, sql, false) : -ENOMEM;
 }
 
 int snapshot_blank(int parent_fd, const char *parent_path, const char *name, const struct delta_base *base, uint64_t shift)

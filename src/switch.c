@@ -58,7 +58,7 @@ int switch_prepare(const struct switch_place *p, const char *keep)
     if (node < 0) return node;
     if (keep && (r = io_mkdir(node, "snapshots", 0700)) < 0) return r;
     r = io_mkdir(node, old, 0700);
-    return r < 0 ? r : commit_publish(node, SWITCH_NEW, SWITCH_NEW);
+    return r < 0 ? r : commit_publish_delta(node, SWITCH_NEW, SWITCH_NEW);
 }
 
 int switch_begin(const struct switch_place *p)

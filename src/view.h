@@ -54,6 +54,7 @@ struct view {
 
     struct damage damage;
 
+    uint64_t settled; /* objects of lower numbers are shared, and on the disk; of whoever takes snapshots, one at a time */
     int tidy_error; /* the last, so that it is told once; the housekeeper's own */
     /* Shared by whoever uses contents, exclusive for the instant in which a snapshot comes to share all objects. */
     pthread_rwlock_t freeze_lock;
