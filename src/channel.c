@@ -201,3 +201,14 @@ int channel_start(struct channel *channel, struct fuse_session *session, int dev
     channel->replaying = false;
     return page->can_resend ? ask_for_resend(device) : 0;
 }
+
+void channel_expire_name(void *session, uint64_t dir, const char *name)
+{
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
+    int r = fuse_lowlevel_notify_expire_entry(session, dir, name, strlen(name));
+#else
+    int r = fuse_lowlevel_notify_expire_entry(session, dir, name, strlen(name), FUSE_LL_EXPIRE_ONLY);
+#endif
+
+    if (r == -ENOSYS) fuse_lowlevel_notify_inval_entry(session, dir, name, strlen(name));
+}

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct fuse_session;
 struct handover;
@@ -28,3 +29,7 @@ int channel_start(struct channel *channel, struct fuse_session *session, int dev
 /* True when the set-user-id bit, and the set-group-id bit of a file that its group may execute, are to be cleared by the WRITE or
  * SETATTR that the calling thread works on; the set-group-id bit by its SETXATTR. */
 bool channel_kills_ids(void);
+
+/* The kernel asks anew for the name in the directory when it is used next. Before Linux 6.2 it lets go of it at once, with all that is cached
+ * below, which takes its time. `session` as in tree_changes. */
+void channel_expire_name(void *session, uint64_t dir, const char *name);

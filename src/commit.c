@@ -52,6 +52,7 @@ struct commit {
     int wal_most, wal_next;       /* pages behind which whoever commits moves the WAL; where that is tried next */
     bool moving;                  /* commit_checkpoint() moves it, and nobody else can meanwhile */
     pthread_cond_t moved;         /* that has changed */
+    bool leaves_wal;              /* see commit_leave_wal() */
     bool shorten;                 /* the WAL's file, or the database's, is longer than it need be */
     commit_settle_fn settle;
     void *settle_data;
@@ -217,7 +218,7 @@ void commit_number(struct commit *c, uint64_t batch, commit_record_fn record)
 void commit_free(struct commit *c)
 {
     if (!c) return;
-    if (commit_sync(c) == 0 && db_checkpoint(c->db, NULL, NULL) == 0) db_empty_wal(c->db);
+    if (commit_sync(c) == 0 && !c->leaves_wal && db_checkpoint(c->db, NULL, NULL) == 0) db_empty_wal(c->db);
     if (c->batch) batch_fail(c, -EIO);
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_destroy(&c->state_lock);
@@ -228,6 +229,13 @@ void commit_free(struct commit *c)
     free(c->doomed.ids);
     free(c->name);
     free(c);
+}
+
+void commit_leave_wal(struct commit *c)
+{
+    commit_lock(c);
+    c->leaves_wal = true;
+    commit_unlock(c);
 }
 
 static int batch_open(struct commit *c)

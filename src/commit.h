@@ -33,6 +33,8 @@ void commit_number(struct commit *commit, uint64_t batch, commit_record_fn recor
 
 /* Makes everything durable, then frees. */
 void commit_free(struct commit *commit);
+/* The database goes out of use: commit_free() is not to move the WAL into it, which takes its time. */
+void commit_leave_wal(struct commit *commit);
 
 /* The lock of the node's database: whoever holds it may use the connection, its statements and what view.h says it
  * guards. For reading: */

@@ -171,11 +171,12 @@ static int set_up(struct db *db, enum db_mode mode)
 
     sqlite3_busy_timeout(db->handle, 5000);
     /* On a file that is there already it would write. */
-    r = mode == DB_CREATE || mode == DB_DRAFT ? db_exec(db, "PRAGMA auto_vacuum = INCREMENTAL") : 0;
+    r = mode == DB_DRAFT ? db_exec(db, "PRAGMA synchronous = OFF") : 0;
+    if (r == 0 && (mode == DB_CREATE || mode == DB_DRAFT)) r = db_exec(db, "PRAGMA auto_vacuum = INCREMENTAL");
     if (r < 0) return r;
     r = db_exec(db, "PRAGMA page_size = 4096; PRAGMA secure_delete = OFF; PRAGMA foreign_keys = ON;"
-                    "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA cache_spill = OFF");
-    if (r == 0 && mode == DB_DRAFT) r = db_exec(db, "PRAGMA synchronous = OFF");
+                    "PRAGMA temp_store = MEMORY; PRAGMA cache_spill = OFF");
+    if (r == 0 && mode != DB_DRAFT) r = db_exec(db, "PRAGMA synchronous = NORMAL");
     if (r < 0) return r;
     r = keep_wal(db->handle);
     if (r < 0) return r;

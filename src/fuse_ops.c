@@ -753,7 +753,7 @@ static void forget_name(void *session, uint64_t dir, const char *name, uint64_t 
 
 struct tree_changes fuse_ops_changes(struct fuse_session *session)
 {
-    return (struct tree_changes){.list = forget_list, .name = forget_name, .data = session};
+    return (struct tree_changes){.list = forget_list, .name = forget_name, .expire = channel_expire_name, .data = session};
 }
 
 const struct fuse_lowlevel_ops fuse_ops_table = {

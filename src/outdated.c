@@ -9,6 +9,7 @@
 
 #include "dirent.h"
 #include "io.h"
+#include "names.h"
 #include "references.h"
 #include "tree_rows.h"
 
@@ -89,8 +90,20 @@ void outdated_tell_names(const struct outdated *o, const struct tree_node *node,
 {
     uint64_t root = nodeid_of(node, DELTA_ROOT);
 
-    for (size_t i = 0; i < o->count; i++) changes->name(changes->data, root, o->names[i], root);
+    for (size_t i = 0; i < o->count; i++) changes->expire(changes->data, root, o->names[i]);
     changes->list(changes->data, root);
+}
+
+int outdated_forget_names(const struct outdated *o, const struct tree_node *node, struct view *v, const struct tree_changes *changes)
+{
+    uint64_t root = nodeid_of(node, DELTA_ROOT), ino;
+    int r = 0;
+
+    for (size_t i = 0; i < o->count && (r == 0 || r == -ENOENT); i++) {
+        r = names_lookup(v, DELTA_ROOT, o->names[i], &ino);
+        if (r == -ENOENT) changes->name(changes->data, root, o->names[i], root);
+    }
+    return r == -ENOENT ? 0 : r;
 }
 
 static int64_t now_ms(void)

@@ -20,7 +20,9 @@ int outdated_save(const struct outdated *names, int nodes_fd, const char *direct
 /* From it, in addition; a file that is not there is none. */
 int outdated_load(struct outdated *names, int nodes_fd, const char *directory);
 
-/* To the kernel. The caller holds no lock. */
+/* To the kernel, which asks anew for each when it is used next. The caller holds no lock. */
 void outdated_tell_names(const struct outdated *names, const struct tree_node *node, const struct tree_changes *changes);
+/* What lies below names that the view has no more is let go of. One that is there again may be in use by now. */
+int outdated_forget_names(const struct outdated *names, const struct tree_node *node, struct view *view, const struct tree_changes *changes);
 /* Of every inode that the kernel has looked up, for so many milliseconds (-1: to the end): 1 when that was all, 0 when some are left. */
 int outdated_tell_inodes(const struct tree_node *node, const struct tree_changes *changes, int milliseconds);

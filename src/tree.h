@@ -77,6 +77,7 @@ int tree_next(struct tree *tree, const struct tree_file *dir, uint32_t cookie, s
 struct tree_changes {
     void (*list)(void *data, uint64_t dir_nodeid);
     void (*name)(void *data, uint64_t dir_nodeid, const char *name, uint64_t root_nodeid);
+    void (*expire)(void *data, uint64_t dir_nodeid, const char *name); /* asks anew for it at the next use, however much lies below it */
     void *data;
 };
 void tree_follow(struct tree *tree, const struct tree_changes *changes);

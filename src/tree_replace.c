@@ -21,7 +21,7 @@
 
 #define DRAIN_TRIES 200
 #define DRAIN_STEPS 50 /* milliseconds */
-#define TELL_AT_ONCE 20 /* milliseconds: few inodes are told before whoever has asked goes on */
+#define TELL_AT_ONCE 10 /* milliseconds: few inodes are told before whoever has asked goes on */
 
 static void sleep_ms(void)
 {
@@ -78,6 +78,7 @@ static int replace_idle(struct tree_node *node, struct view *view, const struct 
         take(node, view);
         return r;
     }
+    if (view && atomic_load(&view->delta)) commit_leave_wal(delta_commit(view->delta));
     view_close(view);
     save_names(names, node);
     atomic_fetch_add(&node->replaced, 1);
@@ -102,12 +103,27 @@ int tree_replace(struct tree_node *node, const struct tree_replacement *how, con
     return r;
 }
 
+static int forget_names(struct tree_node *node, const struct tree_changes *changes)
+{
+    __attribute__((cleanup(outdated_clear))) struct outdated names = {0};
+    _cleanup_free_ char *switched = io_format("%s/" SWITCH_DONE, node->serial);
+    struct view *view;
+    int r = switched ? outdated_load(&names, node->tree->nodes_fd, switched) : -ENOMEM;
+
+    if (r == 0) r = tree_hold_view(node, &view);
+    if (r < 0) return r;
+    r = outdated_forget_names(&names, node, view, changes);
+    tree_release_view(node);
+    return r;
+}
+
 static int tell_rest(struct tree_node *node, const struct tree_changes *changes)
 {
     struct switch_place place = {node->tree->nodes_fd, node->tree->nodes_path, node->serial};
     unsigned replaced = atomic_load(&node->replaced);
     int r = changes ? outdated_tell_inodes(node, changes, -1) : 0;
 
+    if (r >= 0 && changes) r = forget_names(node, changes);
     if (r < 0) return r;
     pthread_mutex_lock(&node->open_lock); /* what a replacement since has left is not told yet */
     if (atomic_load(&node->replaced) == replaced) r = switch_forget(&place);
