@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -19,7 +20,7 @@
 #include "harness.h"
 #include "random_ops.h"
 
-enum { ENTRIES_MOST = 1 << 20, SECTOR = 512 };
+enum { ENTRIES_MOST = 1 << 20, SECTOR = 512, LARGE = 128 << 20 };
 #define DATA_MOST ((size_t)4 << 30) /* address space; pages only where something was logged */
 
 /* A write, or with size 0 a flush. */
@@ -60,19 +61,39 @@ static void *shared_memory(size_t size)
     return memory;
 }
 
+static const char *file_system(void)
+{
+    const char *name = getenv("COPPICE_DISK");
+    return name ? name : "ext4";
+}
+
+bool fault_disk_copies(void)
+{
+    return strcmp(file_system(), "btrfs") == 0;
+}
+
+static int run_mkfs(char **ret_output, const char *path)
+{
+    if (strcmp(file_system(), "xfs") == 0)
+        return harness_run(ret_output, "mkfs.xfs", "--unsupported", "-q", "-f", path, NULL);
+    if (strcmp(file_system(), "btrfs") == 0) return harness_run(ret_output, "mkfs.btrfs", "-q", "-f", path, NULL);
+    return harness_run(ret_output, "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-J", "size=4", "-E",
+                       "lazy_itable_init=0,lazy_journal_init=0", path, NULL);
+}
+
 static void make_file_system(const struct fault_disk *disk)
 {
     char path[64], *output = NULL;
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), disk->fd);
-    int status = harness_run(&output, "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-J", "size=4", "-E",
-                             "lazy_itable_init=0,lazy_journal_init=0", path, NULL);
-    if (status != 0) print_error("mkfs.ext4: exit %d: %s\n", status, output);
+    int status = run_mkfs(&output, path);
+    if (status != 0) print_error("mkfs.%s: exit %d: %s\n", file_system(), status, output);
     free(output);
     assert_int_equal(status, 0);
 }
 
 struct fault_disk *fault_disk_new(size_t size)
 {
+    if (strcmp(file_system(), "ext4") != 0 && size < LARGE) size = LARGE; /* they are not made smaller */
     struct fault_disk *disk = calloc(1, sizeof(*disk));
     assert_non_null(disk);
     disk->size = size;
@@ -121,7 +142,7 @@ bool fault_disk_mount(struct fault_disk *disk, const char *where)
     char device[32];
     int file = disk->server ? must(open(disk->file, O_RDWR | O_CLOEXEC)) : disk->fd;
     int loop = open_loop(file, device);
-    int r = mount(device, where, "ext4", MS_NOATIME, "");
+    int r = mount(device, where, file_system(), MS_NOATIME, "");
     if (r < 0) print_error("mount of %s: %s\n", device, strerror(errno));
     close(loop);
     if (disk->server) close(file);

@@ -15,11 +15,15 @@ struct fault_disk;
 /* True when loop devices are to be had here. */
 bool fault_disk_is_possible(void);
 
-/* A disk with an empty ext4 on it, of so many bytes; freed when it is not mounted. */
+/* A disk with an empty file system on it, of so many bytes at least; freed when it is not mounted. The file system is ext4, or
+ * $COPPICE_DISK: xfs, btrfs. */
 struct fault_disk *fault_disk_new(size_t bytes);
 void fault_disk_free(struct fault_disk *disk);
 
-/* Mounts the disk's ext4 at the directory. False, and printed, when it cannot be. */
+/* True for a file system that never writes in place. */
+bool fault_disk_copies(void);
+
+/* Mounts the disk's file system at the directory. False, and printed, when it cannot be. */
 bool fault_disk_mount(struct fault_disk *disk, const char *where);
 /* When nothing uses it any more. */
 void fault_disk_umount(struct fault_disk *disk, const char *where);

@@ -226,6 +226,7 @@ static struct fault_model *agreeing(const struct fault_model *before, const stru
     if (op) {
         struct fault_op unanswered = *op;
         unanswered.is_synced = false;
+        unanswered.acked = 0;
         if (parts) fault_model_keep_old(m, parts);
         fault_model_apply(m, &unanswered);
         if (fault_model_agrees(m, found, true, second, sizeof(second))) return m;
@@ -278,7 +279,7 @@ static struct fault_model *with_late_writes(const struct lane *lane, const struc
 {
     struct fault_model *late = fault_model_clone(m);
     for (int i = upto; i < answered(lane); i++)
-        if (lane->ops[i].kind == FAULT_WRITE) fault_model_apply_late_write(late, &lane->ops[i]);
+        fault_model_apply_late_write(late, &lane->ops[i]);
     return late;
 }
 
@@ -291,22 +292,24 @@ static struct fault_model *agreeing_prefix(const struct lane *lane, const struct
     if (!is_next && !is_late && !fault_model_agrees(m, found, false, why, room)) return NULL;
     struct fault_model *late = with_late_writes(lane, m, upto), *agreed;
     if (is_late) {
-        struct fault_op unanswered = *last;
-        unanswered.is_synced = false;
         fault_model_keep_old(late, FAULT_PAGE);
-        fault_model_apply_late_write(late, &unanswered);
+        fault_model_apply_late_write(late, last);
     }
     agreed = agreeing(late, is_next ? last : NULL, parts_of(m, is_next ? last : NULL), found, why, room);
     fault_model_free(late);
     return agreed;
 }
 
+static bool is_sync(const struct fault_op *op)
+{
+    return op->kind == FAULT_FSYNC || op->is_synced;
+}
+
 static int first_recent(const struct lane *lane, uint64_t moment)
 {
     int first = 0;
     for (int i = 0; i < answered(lane); i++) {
-        bool is_sync = lane->ops[i].kind == FAULT_FSYNC || lane->ops[i].is_synced;
-        if (lane->ops[i].acked <= moment || is_sync) first = i + 1;
+        if (lane->ops[i].acked <= moment || is_sync(&lane->ops[i])) first = i + 1;
     }
     return first;
 }
@@ -355,6 +358,67 @@ static bool check_cut_lane(struct lane *lane, const char *root, uint64_t moment,
     else fault_model_free(agreed);
     fault_model_free(m);
     fault_model_free(found);
+    return is_good;
+}
+
+/* Since when what was answered before is on the disk, of whatever thread: the last sync that was answered before the moment. */
+static uint64_t last_sync(const struct fault_load *load, uint64_t moment)
+{
+    uint64_t last = 0;
+    for (int n = 0; n < FAULT_THREADS; n++) {
+        const struct lane *lane = &load->lanes[n];
+        for (int i = 0; i < answered(lane) && lane->ops[i].acked <= moment; i++)
+            if (is_sync(&lane->ops[i]) && lane->ops[i].begun > last) last = lane->ops[i].begun;
+    }
+    return last;
+}
+
+static int first_unsynced(const struct lane *lane, uint64_t synced, uint64_t moment)
+{
+    int first = 0;
+    for (int i = 0; i < answered(lane) && lane->ops[i].acked <= moment; i++)
+        if (lane->ops[i].acked < synced || is_sync(&lane->ops[i])) first = i + 1;
+    return first;
+}
+
+static void apply_unsynced(struct fault_model *m, const struct fault_op *op)
+{
+    struct fault_op unsynced = *op;
+    unsynced.is_synced = false;
+    unsynced.acked = 0;
+    if (op->kind != FAULT_FSYNC) fault_model_apply(m, &unsynced);
+}
+
+static bool check_async_cut_lane(struct lane *lane, const char *root, uint64_t moment, unsigned unit)
+{
+    char why[1200] = "";
+    struct fault_model *found = read_lane(lane, root), *m, *late;
+    if (!found) return false;
+    bool is_good = false;
+    int first = first_unsynced(lane, last_sync(lane->load, moment), moment), end = first;
+    while (end < lane->count && lane->ops[end].begun <= moment) end++;
+    m = fault_model_clone(lane->base);
+    fault_model_keep_old(m, unit);
+    for (int i = 0; i < first; i++) fault_model_apply(m, &lane->ops[i]);
+    for (int upto = first; !is_good && upto <= end; upto++) {
+        if (upto > first) apply_unsynced(m, &lane->ops[upto - 1]);
+        late = fault_model_clone(m);
+        for (int i = upto; i < end; i++) fault_model_apply_late_write(late, &lane->ops[i]);
+        is_good = fault_model_agrees(late, found, true, why, sizeof(why));
+        fault_model_free(late);
+    }
+    if (!is_good) print_error("thread %d: no state after operation %d … %d agrees\n", lane->number, first, end);
+    if (!is_good) print_lane(lane, end, why);
+    fault_model_free(m);
+    fault_model_free(found);
+    return is_good;
+}
+
+bool fault_load_check_async_cut(struct fault_load *load, const char *root, uint64_t moment, unsigned unit)
+{
+    bool is_good = true;
+    for (int i = 0; i < FAULT_THREADS; i++)
+        is_good = check_async_cut_lane(&load->lanes[i], root, moment, unit) && is_good;
     return is_good;
 }
 

@@ -37,7 +37,7 @@ bool fault_load_join(struct fault_load *load);
 /* Operations answered in all. */
 long fault_load_count(const struct fault_load *load);
 
-/* Each of the four: false, and printed with the last operations, when the tree at `root` does not follow from
+/* Each of the five: false, and printed with the last operations, when the tree at `root` does not follow from
  * them.
  *
  * Every operation that was answered is there; those that were not wholly or not at all. What is there becomes
@@ -52,3 +52,6 @@ bool fault_load_check_copy(struct fault_load *load, const char *root, uint64_t m
 /* As it must be after a power cut at `moment`: as the first, but bytes not synced may, in units of so many bytes,
  * be old. Goes on only with `goes_on`: else other cuts of the same run can be looked at. */
 bool fault_load_check_cut(struct fault_load *load, const char *root, uint64_t moment, unsigned unit, bool goes_on);
+/* The same of a mount that commits at an interval: what was answered before a sync, of whatever thread, is there, and of what came
+ * later the first operations of each thread; bytes written may be there even so. Never goes on. */
+bool fault_load_check_async_cut(struct fault_load *load, const char *root, uint64_t moment, unsigned unit);

@@ -1,4 +1,4 @@
-#include "fault_model.h"
+#include "fault_tree.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,43 +12,6 @@
 
 #include "check.h"
 #include "made_tree.h"
-#include "random_ops.h"
-
-enum { FILES_AT_MOST = 24, DIRS_AT_MOST = 7, DEEPEST = 3, NAMES = 16 };
-
-/* A unit of a file, or all of its size, as it may still be. */
-struct old_unit {
-    uint64_t start;
-    unsigned char bytes[FAULT_PAGE];
-};
-
-struct file {
-    mode_t mode; /* with its type; 0: gone */
-    ino_t ino;   /* of a tree that was read */
-    uint64_t size;
-    bool is_large;        /* was longer than fits a row since it was last empty */
-    char *target;         /* of a symlink */
-    unsigned char *bytes; /* FAULT_FILE_MAX, zeros behind the end */
-    unsigned char value[256];
-    ssize_t value_length; /* -1: no attribute */
-    struct old_unit *old;
-    size_t old_count, old_room;
-    uint64_t old_sizes[256];
-    size_t old_sizes_count;
-};
-
-struct entry {
-    int parent, file; /* file -1: free */
-    char name[16];
-};
-
-struct fault_model {
-    struct file *files; /* 0: the root */
-    int count, room;
-    struct entry *entries;
-    int entries_count, entries_room;
-    unsigned unit;
-};
 
 static void *grown(void *array, int count, int *room, size_t size)
 {
@@ -139,7 +102,7 @@ void fault_model_keep_old(struct fault_model *m, unsigned unit)
 
 /* ---- paths ---- */
 
-static struct entry *find_entry(const struct fault_model *m, int parent, const char *name)
+struct entry *fault_tree_find(const struct fault_model *m, int parent, const char *name)
 {
     for (int i = 0; i < m->entries_count; i++) {
         struct entry *e = &m->entries[i];
@@ -149,14 +112,14 @@ static struct entry *find_entry(const struct fault_model *m, int parent, const c
 }
 
 /* The entry of the path, NULL if there is none; *ret_parent and *ret_name, as far as the way there exists. */
-static struct entry *resolve(const struct fault_model *m, const char *path, int *ret_parent, char ret_name[16])
+struct entry *fault_tree_resolve(const struct fault_model *m, const char *path, int *ret_parent, char ret_name[16])
 {
     char copy[48], *rest = copy, *word = copy;
     struct entry *e = NULL;
     int parent = 0;
     snprintf(copy, sizeof(copy), "%s", path);
     while ((word = strsep(&rest, "/"))) {
-        e = find_entry(m, parent, word);
+        e = fault_tree_find(m, parent, word);
         if (rest && !e) return NULL;
         if (rest) parent = e->file;
         else snprintf(ret_name, 16, "%s", word);
@@ -169,7 +132,7 @@ static struct entry *must_find(const struct fault_model *m, const char *path)
 {
     int parent;
     char name[16];
-    struct entry *e = resolve(m, path, &parent, name);
+    struct entry *e = fault_tree_resolve(m, path, &parent, name);
     if (!e) {
         fprintf(stderr, "the model has no %s\n", path);
         abort();
@@ -177,27 +140,27 @@ static struct entry *must_find(const struct fault_model *m, const char *path)
     return e;
 }
 
-static const struct entry *entry_of_dir(const struct fault_model *m, int dir)
+const struct entry *fault_tree_entry_of(const struct fault_model *m, int dir)
 {
     for (int i = 0; i < m->entries_count; i++)
         if (m->entries[i].file == dir) return &m->entries[i];
     return NULL;
 }
 
-static int depth_of(const struct fault_model *m, int dir)
+int fault_tree_depth(const struct fault_model *m, int dir)
 {
     int depth = 0;
-    for (; dir != 0; dir = entry_of_dir(m, dir)->parent) depth++;
+    for (; dir != 0; dir = fault_tree_entry_of(m, dir)->parent) depth++;
     return depth;
 }
 
-static void path_of(const struct fault_model *m, int dir, const char *name, char path[48])
+void fault_tree_path(const struct fault_model *m, int dir, const char *name, char path[48])
 {
     char tail[48];
     snprintf(path, 48, "%s", name);
-    for (; dir != 0; dir = entry_of_dir(m, dir)->parent) {
+    for (; dir != 0; dir = fault_tree_entry_of(m, dir)->parent) {
         memcpy(tail, path, 48);
-        snprintf(path, 48, "%.15s/%.31s", entry_of_dir(m, dir)->name, tail);
+        snprintf(path, 48, "%.15s/%.31s", fault_tree_entry_of(m, dir)->name, tail);
     }
 }
 
@@ -253,7 +216,18 @@ static void write_bytes(struct fault_model *m, struct file *f, const struct faul
     if (op->is_synced) forget_old(f);
 }
 
-static void truncate_bytes(struct fault_model *m, struct file *f, uint64_t size)
+static void punch_bytes(struct fault_model *m, struct file *f, const struct fault_op *op)
+{
+    uint64_t end = op->offset + op->length;
+    if (end > f->size) end = f->size;
+    if (op->offset >= end) return;
+    for (uint64_t u = op->offset - op->offset % (m->unit ? m->unit : 1); m->unit && u < end; u += m->unit)
+        keep_unit(f, u, m->unit);
+    memset(f->bytes + op->offset, 0, end - op->offset);
+}
+
+/* Answered, the size is on the disk, and with it all that lies within. */
+static void truncate_bytes(struct fault_model *m, struct file *f, uint64_t size, bool is_answered)
 {
     if (size < f->size) memset(f->bytes + size, 0, f->size - size);
     for (size_t i = 0; i < f->old_count; i++) {
@@ -261,7 +235,7 @@ static void truncate_bytes(struct fault_model *m, struct file *f, uint64_t size)
         uint64_t keep = size <= u->start ? 0 : size - u->start;
         if (keep < m->unit) memset(u->bytes + keep, 0, m->unit - keep);
     }
-    f->old_sizes_count = 0;
+    if (is_answered) f->old_sizes_count = 0;
     f->size = size;
     f->is_large = size > FAULT_ROW_MAX || (f->is_large && size > 0);
 }
@@ -284,7 +258,7 @@ static void rename_entry(struct fault_model *m, const struct fault_op *op)
 {
     int parent;
     char name[16];
-    struct entry *from = must_find(m, op->path), *to = resolve(m, op->other, &parent, name);
+    struct entry *from = must_find(m, op->path), *to = fault_tree_resolve(m, op->other, &parent, name);
     int file = from->file;
     if (to && to->file == file) return; /* two names of one file: rename(2) does nothing */
     from->file = -1;
@@ -302,7 +276,7 @@ static void make_entry(struct fault_model *m, const struct fault_op *op, int fil
 {
     int parent;
     char name[16];
-    resolve(m, op->path, &parent, name);
+    fault_tree_resolve(m, op->path, &parent, name);
     add_entry(m, parent, name, file);
 }
 
@@ -310,7 +284,7 @@ static void link_entry(struct fault_model *m, const struct fault_op *op)
 {
     int parent;
     char name[16];
-    resolve(m, op->other, &parent, name);
+    fault_tree_resolve(m, op->other, &parent, name);
     add_entry(m, parent, name, must_find(m, op->path)->file);
 }
 
@@ -336,7 +310,11 @@ void fault_model_apply(struct fault_model *m, const struct fault_op *op)
     struct file *f = &m->files[must_find(m, op->path)->file];
     switch (op->kind) {
     case FAULT_WRITE: return write_bytes(m, f, op);
-    case FAULT_TRUNCATE: return truncate_bytes(m, f, op->length);
+    case FAULT_TRUNCATE: return truncate_bytes(m, f, op->length, op->acked);
+    case FAULT_ALLOCATE:
+        if (op->offset + op->length > f->size) truncate_bytes(m, f, op->offset + op->length, op->acked);
+        return;
+    case FAULT_PUNCH: return punch_bytes(m, f, op);
     case FAULT_FSYNC: return forget_old(f);
     case FAULT_CHMOD: f->mode = (f->mode & S_IFMT) | op->mode; return;
     case FAULT_SETXATTR: return set_value(f, op);
@@ -346,214 +324,18 @@ void fault_model_apply(struct fault_model *m, const struct fault_op *op)
 
 void fault_model_apply_late_write(struct fault_model *m, const struct fault_op *op)
 {
-    if (op->file < m->count && m->files[op->file].bytes) write_bytes(m, &m->files[op->file], op);
+    struct fault_op late = *op;
+    late.is_synced = false;
+    if (op->file >= m->count || !m->files[op->file].bytes) return;
+    if (op->kind == FAULT_WRITE) write_bytes(m, &m->files[op->file], &late);
+    if (op->kind == FAULT_PUNCH) punch_bytes(m, &m->files[op->file], &late);
 }
 
 bool fault_model_writes_in_parts(const struct fault_model *m, const struct fault_op *op)
 {
+    if (op->kind == FAULT_PUNCH) return true;
     if (op->kind != FAULT_WRITE) return false;
     return m->files[op->file].is_large || is_split(op) || op->offset + op->length > FAULT_ROW_MAX;
-}
-
-/* ---- choosing ---- */
-
-static bool is_of(mode_t mode, mode_t type)
-{
-    return (mode & S_IFMT) == type;
-}
-
-/* An entry of this type (0: any but directories), NULL when there is none. */
-static const struct entry *some_entry(const struct fault_model *m, uint64_t *state, mode_t type)
-{
-    const struct entry *chosen = NULL;
-    uint64_t seen = 0;
-    for (int i = 0; i < m->entries_count; i++) {
-        const struct entry *e = &m->entries[i];
-        if (e->file < 0) continue;
-        mode_t mode = m->files[e->file].mode;
-        if (type ? !is_of(mode, type) : is_of(mode, S_IFDIR)) continue;
-        if (random_below(state, ++seen) == 0) chosen = e;
-    }
-    return chosen;
-}
-
-static int count_entries(const struct fault_model *m, mode_t type)
-{
-    int count = 0;
-    for (int i = 0; i < m->entries_count; i++) {
-        const struct entry *e = &m->entries[i];
-        count += e->file >= 0 && is_of(m->files[e->file].mode, S_IFDIR) == (type == S_IFDIR);
-    }
-    return count;
-}
-
-static int some_dir(const struct fault_model *m, uint64_t *state)
-{
-    const struct entry *e = random_below(state, 3) ? some_entry(m, state, S_IFDIR) : NULL;
-    return e ? e->file : 0;
-}
-
-static bool is_empty(const struct fault_model *m, int dir)
-{
-    for (int i = 0; i < m->entries_count; i++)
-        if (m->entries[i].file >= 0 && m->entries[i].parent == dir) return false;
-    return true;
-}
-
-static bool is_inside(const struct fault_model *m, int dir, int above)
-{
-    for (; dir != 0; dir = entry_of_dir(m, dir)->parent)
-        if (dir == above) return true;
-    return false;
-}
-
-/* A path where nothing is. */
-static bool free_path(const struct fault_model *m, uint64_t *state, char letter, char path[48], int *ret_dir)
-{
-    char name[16];
-    *ret_dir = some_dir(m, state);
-    snprintf(name, sizeof(name), "%c%u", letter, (unsigned)random_below(state, NAMES));
-    path_of(m, *ret_dir, name, path);
-    return !find_entry(m, *ret_dir, name);
-}
-
-static bool choose_new(const struct fault_model *m, uint64_t *state, struct fault_op *op)
-{
-    int dir;
-    if (count_entries(m, 0) >= FILES_AT_MOST || !free_path(m, state, 'f', op->path, &dir)) return false;
-    if (op->kind == FAULT_SYMLINK) snprintf(op->other, sizeof(op->other), "to/%u", (unsigned)random_below(state, 1000));
-    return true;
-}
-
-static bool choose_link(const struct fault_model *m, uint64_t *state, struct fault_op *op)
-{
-    int dir;
-    const struct entry *e = some_entry(m, state, S_IFREG);
-    if (!e || count_entries(m, 0) >= FILES_AT_MOST || !free_path(m, state, 'f', op->other, &dir)) return false;
-    path_of(m, e->parent, e->name, op->path);
-    return true;
-}
-
-static bool choose_mkdir(const struct fault_model *m, uint64_t *state, struct fault_op *op)
-{
-    int dir;
-    if (count_entries(m, S_IFDIR) >= DIRS_AT_MOST || !free_path(m, state, 'd', op->path, &dir)) return false;
-    return depth_of(m, dir) + 1 < DEEPEST;
-}
-
-static bool choose_rmdir(const struct fault_model *m, uint64_t *state, struct fault_op *op)
-{
-    const struct entry *e = some_entry(m, state, S_IFDIR);
-    if (!e || !is_empty(m, e->file)) return false;
-    path_of(m, e->parent, e->name, op->path);
-    return true;
-}
-
-static bool choose_rename_dir(const struct fault_model *m, uint64_t *state, struct fault_op *op)
-{
-    int dir;
-    const struct entry *e = some_entry(m, state, S_IFDIR);
-    if (!e || !free_path(m, state, 'd', op->other, &dir) || is_inside(m, dir, e->file)) return false;
-    /* Only where nothing gets too deep. */
-    if (depth_of(m, dir) > depth_of(m, e->parent)) return false;
-    path_of(m, e->parent, e->name, op->path);
-    return true;
-}
-
-static bool choose_rename(const struct fault_model *m, uint64_t *state, struct fault_op *op)
-{
-    int dir;
-    if (random_below(state, 5) == 0) return choose_rename_dir(m, state, op);
-    const struct entry *e = some_entry(m, state, 0), *over = some_entry(m, state, 0);
-    if (!e) return false;
-    path_of(m, e->parent, e->name, op->path);
-    if (random_below(state, 2)) return free_path(m, state, 'f', op->other, &dir);
-    path_of(m, over->parent, over->name, op->other);
-    return over != e;
-}
-
-static uint64_t some_length(uint64_t *state)
-{
-    static const uint64_t limits[] = {100, 600, 5000, 5000, 20000, 70000};
-    return 1 + random_below(state, limits[random_below(state, 6)]);
-}
-
-static void choose_write(const struct file *f, uint64_t *state, struct fault_op *op)
-{
-    unsigned where = (unsigned)random_below(state, 10);
-    op->length = some_length(state);
-    op->offset = random_below(state, f->size + 1);
-    if (where < 3) op->offset = f->size, op->is_append = random_below(state, 2);
-    else if (where < 5) op->offset -= op->offset % FAULT_PAGE;
-    else if (where == 5) op->offset = f->size + random_below(state, 9000);
-    else if (where == 6) op->offset = 0;
-    if (random_below(state, 8) == 0) op->length = (op->length + FAULT_PAGE) & ~(uint64_t)(FAULT_PAGE - 1);
-    if (op->offset >= FAULT_FILE_MAX) op->offset = FAULT_FILE_MAX - 1, op->is_append = false;
-    if (op->offset + op->length > FAULT_FILE_MAX) op->length = FAULT_FILE_MAX - op->offset;
-    if (op->is_append && f->size >= FAULT_FILE_MAX) op->is_append = false;
-    op->is_synced = random_below(state, 8) == 0;
-}
-
-static uint64_t some_size(const struct file *f, uint64_t *state)
-{
-    switch (random_below(state, 4)) {
-    case 0: return 0;
-    case 1: return random_below(state, FAULT_FILE_MAX / 2);
-    default: return random_below(state, f->size + 1);
-    }
-}
-
-static bool choose_on_file(const struct fault_model *m, uint64_t *state, struct fault_op *op)
-{
-    const struct entry *e = some_entry(m, state, S_IFREG);
-    if (!e) return false;
-    const struct file *f = &m->files[e->file];
-    op->file = e->file;
-    path_of(m, e->parent, e->name, op->path);
-    if (op->kind == FAULT_WRITE) choose_write(f, state, op);
-    if (op->kind == FAULT_TRUNCATE) op->length = some_size(f, state);
-    if (op->kind == FAULT_CHMOD) op->mode = 0600 | (mode_t)random_below(state, 0200);
-    return op->kind != FAULT_REMOVEXATTR || f->value_length >= 0;
-}
-
-static bool choose_unlink(const struct fault_model *m, uint64_t *state, struct fault_op *op)
-{
-    const struct entry *e = some_entry(m, state, 0);
-    if (!e) return false;
-    path_of(m, e->parent, e->name, op->path);
-    return true;
-}
-
-static const struct {
-    bool (*choose)(const struct fault_model *m, uint64_t *state, struct fault_op *op);
-    unsigned weight;
-} choices[FAULT_KINDS] = {
-    [FAULT_CREATE] = {choose_new, 12},         [FAULT_WRITE] = {choose_on_file, 34},
-    [FAULT_TRUNCATE] = {choose_on_file, 8},    [FAULT_FSYNC] = {choose_on_file, 5},
-    [FAULT_RENAME] = {choose_rename, 9},       [FAULT_LINK] = {choose_link, 4},
-    [FAULT_UNLINK] = {choose_unlink, 9},       [FAULT_MKDIR] = {choose_mkdir, 4},
-    [FAULT_RMDIR] = {choose_rmdir, 3},         [FAULT_SYMLINK] = {choose_new, 2},
-    [FAULT_CHMOD] = {choose_on_file, 3},       [FAULT_SETXATTR] = {choose_on_file, 4},
-    [FAULT_REMOVEXATTR] = {choose_on_file, 1},
-};
-
-static enum fault_kind some_kind(uint64_t *state)
-{
-    unsigned total = 0, kind = 0;
-    for (int i = 0; i < FAULT_KINDS; i++) total += choices[i].weight;
-    uint64_t place = random_below(state, total);
-    while (place >= choices[kind].weight) place -= choices[kind++].weight;
-    return (enum fault_kind)kind;
-}
-
-void fault_model_choose(const struct fault_model *m, uint64_t *state, bool writes, struct fault_op *ret_op)
-{
-    bool is_write = writes && random_below(state, 50) != 0;
-    do {
-        enum fault_kind kind = is_write ? FAULT_WRITE : some_kind(state);
-        *ret_op = (struct fault_op){.kind = kind, .seed = 1 + random_below(state, 1000000)};
-    } while (!choices[ret_op->kind].choose(m, state, ret_op));
-    if (is_write) ret_op->is_synced = false;
 }
 
 /* ---- reading a tree ---- */
@@ -731,7 +513,7 @@ static bool same_file(struct comparison *c, const struct entry *e, const struct 
 {
     char path[48];
     const struct file *f = &c->expected->files[e->file], *twin = &c->found->files[found->file];
-    path_of(c->expected, e->parent, e->name, path);
+    fault_tree_path(c->expected, e->parent, e->name, path);
     if (c->twins[e->file] && c->twins[e->file] != found->file)
         return because("%s: is not the file it was linked to", path);
     if (c->twins[e->file]) return true;
@@ -749,8 +531,8 @@ static bool same_dir(struct comparison *c, int dir, int found_dir, char *ret_why
     for (int i = 0; i < c->expected->entries_count; i++) {
         const struct entry *e = &c->expected->entries[i], *found;
         if (e->file < 0 || e->parent != dir) continue;
-        path_of(c->expected, dir, e->name, path);
-        if (!(found = find_entry(c->found, found_dir, e->name))) return because("%s: is not there", path);
+        fault_tree_path(c->expected, dir, e->name, path);
+        if (!(found = fault_tree_find(c->found, found_dir, e->name))) return because("%s: is not there", path);
         if (!same_file(c, e, found, ret_why, room)) return false;
         if (S_ISDIR(c->expected->files[e->file].mode) && !same_dir(c, e->file, found->file, ret_why, room))
             return false;
@@ -758,8 +540,8 @@ static bool same_dir(struct comparison *c, int dir, int found_dir, char *ret_why
     for (int i = 0; i < c->found->entries_count; i++) {
         const struct entry *e = &c->found->entries[i];
         if (e->file < 0 || e->parent != found_dir) continue;
-        path_of(c->found, found_dir, e->name, path);
-        if (!find_entry(c->expected, dir, e->name)) return because("%s: should not be there", path);
+        fault_tree_path(c->found, found_dir, e->name, path);
+        if (!fault_tree_find(c->expected, dir, e->name)) return because("%s: should not be there", path);
     }
     return true;
 }

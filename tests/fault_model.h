@@ -27,7 +27,8 @@ void fault_model_keep_old(struct fault_model *model, unsigned unit);
 void fault_model_choose(const struct fault_model *model, uint64_t *state, bool writes, struct fault_op *ret_op);
 /* Does it to the model. */
 void fault_model_apply(struct fault_model *model, const struct fault_op *op);
-/* The write alone, if the file is there: on a model that lacks the operations between. */
+/* What the operation does to bytes in place (a write, a hole; else nothing), if the file is there: on a model that lacks
+ * the operations between. */
 void fault_model_apply_late_write(struct fault_model *model, const struct fault_op *op);
 /* True for a write whose bytes may come in parts when it is cut off: they are not all in one row, or in one
  * request. */

@@ -48,6 +48,17 @@ static int sync_file(const char *path, bool data_only)
     return r;
 }
 
+static int allocate(const struct fault_op *op, const char *path)
+{
+    int hole = op->seed % 2 ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+    int mode = op->kind == FAULT_PUNCH ? hole | FALLOC_FL_KEEP_SIZE : 0;
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    int r = fallocate(fd, mode, (off_t)op->offset, (off_t)op->length) < 0 ? -errno : 0;
+    close(fd);
+    return r;
+}
+
 static int create_file(const char *path)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
@@ -74,6 +85,8 @@ int fault_op_run(const struct fault_op *op, const char *root)
     case FAULT_CREATE: return create_file(path);
     case FAULT_WRITE: return write_file(op, path);
     case FAULT_FSYNC: return sync_file(path, op->seed % 2);
+    case FAULT_ALLOCATE:
+    case FAULT_PUNCH: return allocate(op, path);
     case FAULT_TRUNCATE: r = truncate(path, (off_t)op->length); break;
     case FAULT_RENAME: r = rename(path, other); break;
     case FAULT_LINK: r = link(path, other); break;
@@ -90,13 +103,15 @@ int fault_op_run(const struct fault_op *op, const char *root)
 
 void fault_op_print(const struct fault_op *op, char *text, size_t room)
 {
-    static const char *const words[FAULT_KINDS] = {"create", "write",    "truncate",   "fsync", "rename",
-                                                   "link",   "unlink",   "mkdir",      "rmdir", "symlink",
+    static const char *const words[FAULT_KINDS] = {"create", "write",    "truncate",   "fsync", "allocate", "punch",
+                                                   "rename", "link",     "unlink",     "mkdir", "rmdir",    "symlink",
                                                    "chmod",  "setxattr", "removexattr"};
     int n = snprintf(text, room, "%s %s", words[op->kind], op->path);
     if (op->kind == FAULT_WRITE)
         snprintf(text + n, room - (size_t)n, " %lu+%lu seed %lu%s%s", op->offset, op->length, op->seed,
                  op->is_append ? " append" : "", op->is_synced ? " sync" : "");
+    else if (op->kind == FAULT_ALLOCATE || op->kind == FAULT_PUNCH)
+        snprintf(text + n, room - (size_t)n, " %lu+%lu%s", op->offset, op->length, op->seed % 2 ? "" : " other way");
     else if (op->kind == FAULT_TRUNCATE) snprintf(text + n, room - (size_t)n, " to %lu", op->length);
     else if (op->other[0]) snprintf(text + n, room - (size_t)n, " to %s", op->other);
 }

@@ -12,6 +12,8 @@ enum fault_kind {
     FAULT_WRITE,
     FAULT_TRUNCATE,
     FAULT_FSYNC,
+    FAULT_ALLOCATE,
+    FAULT_PUNCH,
     FAULT_RENAME,
     FAULT_LINK,
     FAULT_UNLINK,
@@ -31,8 +33,8 @@ enum { FAULT_FILE_MAX = 160 << 10, FAULT_ROW_MAX = 16384, FAULT_PAGE = 4096, FAU
 struct fault_op {
     enum fault_kind kind;
     char path[48], other[48];  /* below the tree; other: new name of a rename or link */
-    uint64_t offset, length;   /* of a write; length also a truncation's new size */
-    uint64_t seed;             /* of the bytes written (made_fill), of an attribute's value */
+    uint64_t offset, length;   /* of a write, an allocation, a hole; length also a truncation's new size */
+    uint64_t seed;             /* of the bytes written (made_fill), of an attribute's value; odd: the other way to do it */
     mode_t mode;               /* of a chmod */
     bool is_synced, is_append; /* a write with O_SYNC, with O_APPEND */
     int file;                  /* the model's number of the file written to: the same in every model of one history */

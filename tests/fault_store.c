@@ -107,6 +107,12 @@ const char *fault_store_at(const char *format, ...)
     snprintf(root, sizeof(root), "%s/system/" NODE "/rootfs", here.mountpoint);
     RETURN_PATH(root);
 }
+const char *fault_store_root(const char *serial)
+{
+    char *path = next_path();
+    snprintf(path, 1400, "%s/system/%s/rootfs", here.mountpoint, serial);
+    return path;
+}
 const char *fault_store_source(void)
 {
     return fault_store_beside("source");
@@ -141,7 +147,22 @@ void fault_store_make(const char *where)
     const char *store = store_in(where);
     MUST_RUN(binary(), "--store", store, "init");
     MUST_RUN(binary(), "--store", store, "image", "import", "base", fault_store_source(), "--no-templates");
-    MUST_RUN(binary(), "--store", store, "node", "add", NODE);
+    fault_store_add_node(where, NODE);
+}
+
+void fault_store_add_node(const char *where, const char *serial)
+{
+    MUST_RUN(binary(), "--store", store_in(where), "node", "add", serial);
+}
+
+void fault_store_clone(const char *where, const char *snapshot, const char *serial)
+{
+    MUST_RUN(binary(), "--store", store_in(where), "node", "add", serial, "--from", snapshot);
+}
+
+void fault_store_snapshot(const char *where, const char *serial, const char *name)
+{
+    MUST_RUN(binary(), "--store", store_in(where), "snapshot", "create", serial, name);
 }
 
 /* ---- the daemon ---- */
@@ -249,11 +270,11 @@ void fault_store_detach(void)
 /* ---- the database, from outside ---- */
 
 /* SQLite, closing a database, moves its WAL into it: the copy's, not the one that is tested. */
-static const char *copy_database(const char *where)
+static const char *copy_database(const char *where, const char *serial)
 {
     const char *copy = fault_store_beside("copy");
     char *command = next_path();
-    snprintf(command, 1400, "rm -rf '%s' && mkdir '%s' && cp %s/store/nodes/" NODE "/delta.db* '%s'", copy, copy, where,
+    snprintf(command, 1400, "rm -rf '%s' && mkdir '%s' && cp %s/store/nodes/%s/delta.db* '%s'", copy, copy, where, serial,
              copy);
     MUST_RUN("sh", "-c", command);
     return fault_store_beside("copy/delta.db");
@@ -272,16 +293,28 @@ static const char sound_sql[] =
     "SELECT 'chunks of inode ' || a.ino || ' overlap' FROM chunk a, chunk b"
     "  WHERE a.ino = b.ino AND a.start < b.start AND a.\"end\" > b.start;";
 
-bool fault_store_is_sound(const char *where)
+static bool is_sound(const char *where, const char *serial)
 {
     char *output = NULL, *path = next_path();
-    snprintf(path, 1400, "%s/store/nodes/" NODE "/delta.db", where);
+    snprintf(path, 1400, "%s/store/nodes/%s/delta.db", where, serial);
     if (access(path, F_OK) < 0) return true; /* the node has changed nothing */
-    int status = harness_run(&output, "sqlite3", "-bail", copy_database(where), sound_sql, NULL);
+    int status = harness_run(&output, "sqlite3", "-bail", copy_database(where, serial), sound_sql, NULL);
     bool is_sound = status == 0 && output && strcmp(output, "ok\n") == 0;
-    if (!is_sound) print_error("delta.db, sqlite3's exit %d: %s\n", status, output);
+    if (!is_sound) print_error("%s: delta.db, sqlite3's exit %d: %s\n", serial, status, output);
     free(output);
     return is_sound;
+}
+
+bool fault_store_is_sound(const char *where)
+{
+    char path[800];
+    bool are_sound = true;
+    snprintf(path, sizeof(path), "%s/store/nodes", where);
+    DIR *nodes = opendir(path);
+    for (struct dirent *e; nodes && (e = readdir(nodes));)
+        if (e->d_name[0] != '.') are_sound = is_sound(where, e->d_name) && are_sound;
+    if (nodes) closedir(nodes);
+    return are_sound;
 }
 
 bool fault_store_is_clean(const char *where)
@@ -297,7 +330,7 @@ int fault_store_strays(const char *where)
 {
     char *output = NULL, path[800];
     int strays = 0;
-    harness_run(&output, "sqlite3", copy_database(where), "SELECT '/' || object || '/' FROM inode WHERE object > 0",
+    harness_run(&output, "sqlite3", copy_database(where, NODE), "SELECT '/' || object || '/' FROM inode WHERE object > 0",
                 NULL);
     snprintf(path, sizeof(path), "%s/store/nodes/" NODE "/objects", where);
     DIR *stream = opendir(path);

@@ -1,4 +1,4 @@
-/* fault_store: a store with one node, whose daemon a test may kill and whose file system it may take away.
+/* fault_store: a store with a node, whose daemon a test may kill and whose file system it may take away.
  *
  * Everything is in a private mount namespace and below one directory under $TMPDIR (or /tmp): mounts end with the
  * test program, its children are killed with it, and a process of its own removes the directory after it, and kills
@@ -19,8 +19,13 @@ const char *fault_store_source(void); /* an image's tree, still empty */
 /* "NODE/…" below the mount, in a buffer of its own for each thread, overwritten by the 16th call after. */
 const char *fault_store_at(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Makes a store in directory `where`, with the image and the node. */
+const char *fault_store_root(const char *serial); /* of another node, as the above */
+
+/* Makes a store in directory `where`, with the image and the node. The others run coppice on it, mounted or not. */
 void fault_store_make(const char *where);
+void fault_store_add_node(const char *where, const char *serial);
+void fault_store_snapshot(const char *where, const char *serial, const char *name);
+void fault_store_clone(const char *where, const char *snapshot, const char *serial); /* a node as SERIAL@NAME was */
 
 /* Mounts the store in `where`; options NULL: none. False, and the daemon's words printed, when it did not come up. */
 bool fault_store_mount(const char *where, const char *options);
@@ -36,7 +41,7 @@ void fault_store_stop(void);   /* both, if there is anything */
 /* What the daemon has said so far; caller frees. */
 char *fault_store_words(void);
 
-/* A copy of the node's database, of which SQLite and a few questions say whether it is sound: false, and printed,
+/* A copy of each node's database, of which SQLite and a few questions say whether it is sound: false, and printed,
  * if not. Nothing may be mounted from `where`. */
 bool fault_store_is_sound(const char *where);
 /* What `coppice fsck` says of the store in `where`, mounted or not: false, and printed, unless it is clean. */
