@@ -65,14 +65,26 @@ static int create(struct view *v, uint64_t size, uint64_t *ret_object)
     return r;
 }
 
+/* Recovery makes the file's own object as long as the file, and no other. */
+static int settle_length(struct view *v, const struct inode *inode)
+{
+    _cleanup_view_file_ struct view_file file = {0};
+    int fd;
+
+    if (!inode->row.grown) return 0;
+    fd = view_open_object(v, inode->row.ino, inode->row.object, &file);
+    return fd < 0 ? fd : view_sync_object(v, fd, false);
+}
+
 /* Rows of undo and fresh speak of the old object. */
-static int settle(struct view *v, uint64_t ino)
+static int settle(struct view *v, const struct inode *inode)
 {
     struct delta *d = view_lock(v);
-    int r = delta_is_settled(d, ino);
+    int r = delta_is_settled(d, inode->row.ino);
 
     view_unlock(d);
-    return r == 0 ? view_sync(v) : r < 0 ? r : 0;
+    if (r == 0) r = view_sync(v);
+    return r < 0 ? r : settle_length(v, inode);
 }
 
 int thaw(struct view *v, struct inode *inode)
@@ -83,7 +95,7 @@ int thaw(struct view *v, struct inode *inode)
     int r;
 
     if (!d || !delta_is_shared(d, inode->row.object)) return 0;
-    r = settle(v, inode->row.ino);
+    r = settle(v, inode);
     if (r == 0) r = create(v, inode->row.size, &object);
     if (r == 0) r = view_begin(v, &d);
     if (r < 0) return r;

@@ -121,6 +121,13 @@ static uint64_t moment_of_the_disk(void *data)
     return fault_disk_moment(power.disk);
 }
 
+static void tell_words(void)
+{
+    char *words = fault_store_words();
+    print_error("the daemon said: %s\n", words);
+    free(words);
+}
+
 static void take_snapshots(void)
 {
     for (int i = 0; i < power.run->snapshots; i++) {
@@ -151,6 +158,7 @@ static void run_loads(void)
     for (int i = 0; i < nodes_of(power.run); i++) is_good = fault_load_join(power.loads[i]) && is_good;
     atomic_store(&power.is_over, true);
     pthread_join(thread, NULL);
+    if (!is_good) tell_words();
     assert_true(is_good);
 }
 
@@ -221,10 +229,9 @@ static void forget(void)
 
 static void tell_cut(const struct fault_cut *cut)
 {
-    char *words = fault_store_words();
-    print_error("cut at %lu of %lu … %lu, chance %u, %s, seed %lu; the daemon said: %s\n", cut->moment, power.first,
-                power.end, cut->chance, cut->is_torn ? "torn" : "whole", cut->seed, words);
-    free(words);
+    print_error("cut at %lu of %lu … %lu, chance %u, %s, seed %lu\n", cut->moment, power.first, power.end, cut->chance,
+                cut->is_torn ? "torn" : "whole", cut->seed);
+    tell_words();
 }
 
 /* The store as the cut left it, mounted. */
