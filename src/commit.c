@@ -165,7 +165,7 @@ void commit_unlock(struct commit *c)
     pthread_mutex_unlock(&c->lock);
 }
 
-static int broken(struct commit *c)
+int commit_check(struct commit *c)
 {
     pthread_mutex_lock(&c->state_lock);
     int r = c->broken;
@@ -269,7 +269,7 @@ int commit_begin(struct commit *c)
 
     commit_lock(c);
     await_checkpoint(c);
-    r = broken(c);
+    r = commit_check(c);
     if (r == 0 && !c->batch) r = batch_open(c);
     if (r == 0) r = db_run(c->savepoint);
     c->needed_before = c->needed.count;
@@ -628,7 +628,7 @@ int commit_checkpoint(struct commit *c, const char *db_path)
     int r = 0;
 
     commit_lock(c);
-    bool due = checkpoint_is_due(c) && !broken(c) && !c->moving;
+    bool due = checkpoint_is_due(c) && !commit_check(c) && !c->moving;
     if (due && c->batch) r = write_batch(c);
     if (due && r == 0) r = move_bulk(c, db_path);
     if (due && r == 0 && c->batch) r = write_batch(c);

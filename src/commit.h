@@ -49,6 +49,9 @@ int commit_begin(struct commit *commit);
  * *ret_batch is set when the result is 0. */
 int commit_end(struct commit *commit, int error, struct commit_batch **ret_batch);
 
+/* -EIO when commit_begin() would say so: for a change that needs no rows. */
+int commit_check(struct commit *commit);
+
 /* Between begin and end: the number of the batch that the operation is part of; it is to be recorded when the batch is committed. */
 uint64_t commit_sequence(const struct commit *commit);
 void commit_seal(struct commit *commit);

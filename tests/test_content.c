@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "content.h"
 #include "dice.h"
@@ -624,6 +625,46 @@ static void test_missing_image_file(void **state)
     view_fixture_close(f);
 }
 
+#define NS INT64_C(1000000000)
+
+static int64_t mtime_of(struct view *v, uint64_t ino)
+{
+    struct stat st = view_fixture_stat(v, ino);
+
+    return st.st_mtim.tv_sec * NS + st.st_mtim.tv_nsec;
+}
+
+/* A write in place takes the clock's tick, but never leaves a time that somebody set, or an older one. */
+static void test_time_of_writes_in_place(void **state)
+{
+    struct view_fixture *f = *state;
+    struct view *v = view_fixture_open(f, "ticks");
+    uint64_t ino;
+
+    assert_int_equal(names_make(v, &view_fixture_caller, DELTA_ROOT, "file", S_IFREG | 0600, 0, &ino), 0);
+    assert_int_equal(content_write(v, ino, buffer, 40000, 0), 0);
+    for (int i = 0; i < 200; i++) {
+        int64_t before = io_now(), mtime;
+
+        assert_int_equal(content_write(v, ino, "x", 1, i), 0);
+        mtime = mtime_of(v, ino);
+        assert_in_range(mtime, before - 4000000, io_now());
+        if (i % 20 == 0) usleep(5000);
+        if (i % 50 != 1) continue;
+        assert_int_equal(view_fixture_change(v, ino, &(struct stat){.st_mtim = {.tv_sec = i}}, INODE_MTIME), 0);
+        assert_int_equal(content_write(v, ino, "y", 1, 30000), 0);
+        assert_true(mtime_of(v, ino) >= mtime);
+        assert_int_equal(view_fixture_change(v, ino, &(struct stat){.st_mtim = {.tv_sec = 1u << 31}}, INODE_MTIME), 0);
+        assert_int_equal(content_write(v, ino, "y", 1, 30000), 0);
+        assert_in_range(mtime_of(v, ino), mtime, io_now());
+        mtime = io_now();
+        assert_int_equal(view_fixture_change(v, ino, &(struct stat){.st_mtim = {(mtime - 1000000) / NS, (mtime - 1000000) % NS}}, INODE_MTIME), 0);
+        assert_int_equal(content_write(v, ino, "y", 1, 30000), 0);
+        assert_true(mtime_of(v, ino) >= mtime);
+    }
+    view_fixture_close(f);
+}
+
 static void test_objects_end_with_their_files(void **state)
 {
     struct view_fixture *f = *state;
@@ -753,6 +794,7 @@ int main(void)
         cmocka_unit_test(test_short_object),
         cmocka_unit_test(test_short_object_of_a_file_never_synced),
         cmocka_unit_test(test_missing_image_file),
+        cmocka_unit_test(test_time_of_writes_in_place),
         cmocka_unit_test(test_objects_end_with_their_files),
         cmocka_unit_test(test_writes_outlive_the_daemon),
         cmocka_unit_test(test_threads_write_one_file),
