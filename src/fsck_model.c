@@ -100,6 +100,7 @@ static void read_row(db_stmt *s, struct delta_inode *row)
         .parent = db_int(s, 11),
         .object = db_is_null(s, 12) ? DELTA_NO_OBJECT : db_int(s, 12),
         .chunked = db_int(s, 13),
+        .grown = db_int(s, 14),
     };
 }
 
@@ -107,7 +108,7 @@ static int load_inodes(struct fsck_model *m)
 {
     _cleanup_stmt_ db_stmt *s = NULL;
     int r = db_prepare(m->db, &s, "SELECT ino, image_ino, mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, parent, "
-                                  "object, chunked FROM inode ORDER BY ino");
+                                  "object, chunked, grown FROM inode ORDER BY ino");
 
     while (r == 0 && (r = db_step(s)) > 0) {
         struct delta_inode row;

@@ -46,5 +46,7 @@ char *fault_store_words(void);
 bool fault_store_is_sound(const char *where);
 /* What `coppice fsck` says of the store in `where`, mounted or not: false, and printed, unless it is clean. */
 bool fault_store_is_clean(const char *where);
+/* The same with --repair: false, and printed, when something is left. */
+bool fault_store_repair(const char *where);
 /* Objects that no row speaks of. */
 int fault_store_strays(const char *where);
