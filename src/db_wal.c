@@ -98,6 +98,18 @@ static int flush_size(sqlite3_file *file, sqlite3_int64 *ret_size)
     return r == SQLITE_OK ? wal_of(file)->original->xFileSize(file, ret_size) : r;
 }
 
+/* SQLite lets go of the file where the journal's mode changes, before the connection ends. */
+static int flush_close(sqlite3_file *file)
+{
+    struct db_wal *w = wal_of(file);
+    int flushed = flush(w), r;
+
+    file->pMethods = w->original;
+    w->file = NULL;
+    r = file->pMethods->xClose(file);
+    return flushed == SQLITE_OK ? r : flushed;
+}
+
 struct db_wal *db_wal_gather(sqlite3_file *file)
 {
     struct db_wal *w = malloc(sizeof(*w)); /* not cleared: memory that no commit needs is never touched */
@@ -105,6 +117,7 @@ struct db_wal *db_wal_gather(sqlite3_file *file)
     if (!w) return NULL;
     w->original = file->pMethods;
     w->methods = *file->pMethods;
+    w->methods.xClose = flush_close;
     w->methods.xWrite = gather;
     w->methods.xRead = flush_read;
     w->methods.xTruncate = flush_truncate;
@@ -120,7 +133,7 @@ struct db_wal *db_wal_gather(sqlite3_file *file)
 void db_wal_free(struct db_wal *w)
 {
     if (!w) return;
-    w->file->pMethods = w->original;
+    if (w->file) w->file->pMethods = w->original;
     free(w);
 }
 
