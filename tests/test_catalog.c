@@ -8,6 +8,7 @@
 
 #include "catalog.h"
 #include "db.h"
+#include "schema.h"
 
 /* A catalog of its own for each test: *state is the directory, the file is STATE/catalog.db. */
 static int setup(void **state)
@@ -607,6 +608,63 @@ static void test_opening_what_is_no_catalog(void **state)
     assert_null(catalog);
 }
 
+/* As version 1 made it; its file has not changed since but for comments. */
+static void make_old(void **state, int version)
+{
+    struct db *db;
+
+    assert_int_equal(unlink(scratch_path(state, "catalog.db")), 0);
+    assert_int_equal(db_open(&db, scratch_path(state, "catalog.db"), DB_CREATE), 0);
+    assert_int_equal(db_exec(db, schema_catalog), 0);
+    if (version >= 2) assert_int_equal(db_exec(db, schema_template), 0);
+    assert_int_equal(db_exec(db, "INSERT INTO store(key) "
+                                 "VALUES(x'000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f')"), 0);
+    assert_int_equal(db_exec(db, "INSERT INTO image(name, boot) VALUES('debian', 'boot/firmware'), ('other', 'boot');"
+                                 "INSERT INTO setting VALUES('server', '10.0.0.1');"
+                                 "INSERT INTO node(serial, mac, ip) VALUES('used', 'b8:27:eb:42:32:c8', '10.0.0.2'), ('fresh', NULL, NULL);"
+                                 "UPDATE identity SET image = 'other' WHERE serial = 'used'"), 0);
+    if (version >= 2)
+        assert_int_equal(db_exec(db, "INSERT INTO template(path, body) VALUES('etc/motd', 'x');"
+                                     "INSERT INTO variable VALUES('used', 'rack', '7');"
+                                     "INSERT INTO rendering(number, path) VALUES(1, '')"), 0);
+    db_close(db);
+}
+
+/* What is in it, and what a new one is made of. */
+static void check_upgraded(void **state, int version)
+{
+    static const char schema[] = "SELECT type, name, length(sql) FROM sqlite_schema ORDER BY type, name;";
+    struct catalog *catalog = catalog_of(state);
+    static char expected[sizeof(said)];
+    uint8_t key[32];
+
+    assert_int_equal(catalog_key(catalog, key), 0);
+    for (int i = 0; i < 32; i++) assert_int_equal(key[i], i);
+    assert_int_equal(number_of(catalog, "used"), 1);
+    assert_base(catalog, "used", "other");
+    assert_base(catalog, "fresh", "debian");
+    catalog_close(catalog);
+    assert_answer(state, "PRAGMA user_version;", "3");
+    /* Who was there before there were templates keeps what it has. */
+    assert_answer(state, "SELECT group_concat(number || path) FROM rendering;", "1");
+    assert_answer(state, "SELECT count(*) FROM template;", version >= 2 ? "1" : "0");
+    assert_answer(state, "INSERT INTO snapshot(node, name) VALUES('used', 'a'); SELECT count(*) FROM snapshot;", "1");
+    assert_int_equal(shell(state, schema), 0);
+    memcpy(expected, said, sizeof(said));
+    assert_int_equal(unlink(scratch_path(state, "catalog.db")), 0);
+    assert_int_equal(catalog_create(scratch_path(state, "catalog.db")), 0);
+    assert_int_equal(shell(state, schema), 0);
+    assert_string_equal(said, expected);
+}
+
+static void test_older_catalogs_are_upgraded(void **state)
+{
+    for (int version = 1; version <= 2; version++) {
+        make_old(state, version);
+        check_upgraded(state, version);
+    }
+}
+
 static void test_new_catalog_needs_no_wal(void **state)
 {
     struct catalog *catalog;
@@ -655,6 +713,7 @@ int main(void)
         catalog_test(test_key),
         catalog_test(test_a_thousand_nodes_at_once),
         catalog_test(test_opening_what_is_no_catalog),
+        catalog_test(test_older_catalogs_are_upgraded),
         catalog_test(test_new_catalog_needs_no_wal),
         catalog_test(test_close_leaves_all_in_the_file),
     };
