@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "io.h"
 #include "log.h"
@@ -77,6 +79,10 @@ static void write_rest(FILE *out, const char *mountpoint)
     write_quoted(out, root ? root : "");
     /* Below it, a machine whose MAC has a link is served from there, any other from the root itself. */
     fputs("\ntftp-unique-root=mac\n"
+          /* A PC whose ROM is iPXE takes the first service of the menu that a Raspberry Pi waits for. */
+          "dhcp-userclass=set:ipxe,iPXE\n"
+          "pxe-prompt=tag:ipxe,\"\",0\n"
+          "pxe-service=tag:ipxe,x86PC,\"PC\",pxelinux\n"
           "pxe-service=0,\"Raspberry Pi Boot\"\n"
           "dhcp-hostsdir=" DNSMASQ_HOSTS "\n", out);
 }
@@ -182,13 +188,11 @@ int dnsmasq_install_hosts(struct catalog *catalog)
 /* A configuration that dnsmasq refuses would end it at its next start, and with it the network's DHCP and DNS. */
 static int test_text(const char *text)
 {
-    char path[] = "/tmp/coppice-dnsmasq-XXXXXX";
-    _cleanup_close_ int fd = mkostemp(path, O_CLOEXEC);
-    _cleanup_free_ char *output = NULL;
-    int r = fd < 0 ? -errno : io_write(fd, text, strlen(text));
+    _cleanup_close_ int fd = memfd_create("coppice.conf", MFD_CLOEXEC);
+    _cleanup_free_ char *path = io_format("/proc/%d/fd/%d", getpid(), fd), *output = NULL;
+    int r = fd < 0 ? -errno : !path ? -ENOMEM : io_write(fd, text, strlen(text));
 
     if (r == 0) r = service_run((char *[]){"dnsmasq", "--test", "-C", path, NULL}, &output);
-    if (fd >= 0) unlink(path);
     if (r == 0 || r == 127) return 0; /* it may run elsewhere */
     log_error("%s: dnsmasq refuses it: %s", DNSMASQ_CONF, r < 0 ? log_reason(r) : output ? output : "");
     return r < 0 ? r : -EINVAL;

@@ -41,6 +41,7 @@ struct doctor {
     char *mountpoint; /* NULL: not mounted */
     char *server;     /* as the nodes see it; NULL: not set */
     char *network;    /* NULL: not set */
+    bool no_rpcbind;  /* it does not answer */
 
     /* Of the node under way. */
     const struct catalog_node *node;

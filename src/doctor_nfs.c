@@ -33,13 +33,14 @@ void doctor_rpcbind(struct doctor *d)
     int r = nfs_probe_port(doctor_server(d), NFS_PROBE_NFSD, &port);
 
     if (r == 0 || r == -ENOENT) doctor_say(d, DOCTOR_OK, NULL, "%s:111 answers", doctor_server(d));
-    else doctor_say(d, DOCTOR_WRONG, "systemctl start rpcbind", "%s:111 does not answer: %s", doctor_server(d), log_reason(r));
+    else d->no_rpcbind = true;
+    if (d->no_rpcbind) doctor_say(d, DOCTOR_WRONG, "systemctl start rpcbind", "%s:111 does not answer: %s", doctor_server(d), log_reason(r));
 }
 
 void doctor_mountd(struct doctor *d)
 {
     uint16_t port = 0;
-    int r = nfs_probe_port(doctor_server(d), NFS_PROBE_MOUNTD, &port);
+    int r = d->no_rpcbind ? -ECONNREFUSED : nfs_probe_port(doctor_server(d), NFS_PROBE_MOUNTD, &port);
 
     say_port(d, "mountd", r, port);
 }
@@ -47,7 +48,7 @@ void doctor_mountd(struct doctor *d)
 void doctor_nfsd(struct doctor *d)
 {
     uint16_t port = 0;
-    int r = nfs_probe_port(doctor_server(d), NFS_PROBE_NFSD, &port);
+    int r = d->no_rpcbind ? -ECONNREFUSED : nfs_probe_port(doctor_server(d), NFS_PROBE_NFSD, &port);
 
     say_port(d, "NFS server", r, port);
 }
@@ -165,7 +166,7 @@ void doctor_nfs_root(struct doctor *d)
 {
     _cleanup_probe_ struct nfs_probe *probe = NULL;
     _cleanup_free_ char *mend = io_format("%s exports --install", d->options->program);
-    int r = nfs_probe_open(&probe, doctor_server(d), d->path);
+    int r = d->no_rpcbind ? -ECONNREFUSED : nfs_probe_open(&probe, doctor_server(d), d->path);
 
     if (r == 0) check_mounted(d, probe, "");
     else if (r == -EACCES || r == -EPERM) check_node_alone(d);

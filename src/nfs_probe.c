@@ -4,20 +4,25 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <rpc/rpc.h>
 #include <rpc/pmap_prot.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "io.h"
 #include "mount_rpc.h"
 #include "nfs_rpc.h"
 
 #define SECONDS 4 /* for a connection, and for a call */
+#define WHOLE_SECONDS 60 /* for a file */
 #define READ_SIZE 32768u
 #define LISTED_MAX 65536 /* exports and their clients: more is no answer */
 #define PROBE_NAME ".coppice-doctor"
@@ -96,11 +101,46 @@ static int rpc_errno(enum clnt_stat status)
     }
 }
 
+/* libtirpc's limit is for each piece of an answer, and it blocks all signals: a server that sends byte by byte is cut off
+ * by a thread. */
+struct guard {
+    int fd, done; /* done: an eventfd; the call is over */
+    pthread_t thread;
+    bool runs;
+};
+
+static void *cut_off(void *data)
+{
+    const struct guard *guard = data;
+    struct pollfd done = {.fd = guard->done, .events = POLLIN};
+
+    if (poll(&done, 1, (SECONDS + 1) * 1000) == 0) shutdown(guard->fd, SHUT_RDWR);
+    return NULL;
+}
+
+static void begin_guard(struct guard *guard, CLIENT *client)
+{
+    clnt_control(client, CLGET_FD, (char *)&guard->fd);
+    guard->done = eventfd(0, EFD_CLOEXEC);
+    guard->runs = guard->done >= 0 && pthread_create(&guard->thread, NULL, cut_off, guard) == 0;
+}
+
+static void end_guard(struct guard *guard)
+{
+    if (guard->runs && eventfd_write(guard->done, 1) == 0) pthread_join(guard->thread, NULL);
+    if (guard->done >= 0) close(guard->done);
+}
+
 static int call(CLIENT *client, u_int procedure, xdrproc_t encode, void *asked, xdrproc_t decode, void *answer)
 {
     struct timeval limit = {.tv_sec = SECONDS};
+    struct guard guard = {.fd = -1};
+    enum clnt_stat status;
 
-    return rpc_errno(clnt_call(client, procedure, encode, asked, decode, answer, limit));
+    begin_guard(&guard, client);
+    status = clnt_call(client, procedure, encode, asked, decode, answer, limit);
+    end_guard(&guard);
+    return rpc_errno(status);
 }
 
 /* By way of the type that casts to any function, as xdr_void() has no arguments. */
@@ -364,10 +404,11 @@ int nfs_probe_read(struct nfs_probe *probe, const char *path, size_t most, char 
     nfs_handle file = {0};
     char *text = NULL;
     FILE *data = open_memstream(&text, ret_size);
+    time_t end = time(NULL) + WHOLE_SECONDS;
     int r = data ? find_path(probe, path, &file) : -ENOMEM;
 
     if (r == 0) {
-        do r = read_piece(probe->client, &file, data, most);
+        do r = time(NULL) < end ? read_piece(probe->client, &file, data, most) : -ETIMEDOUT;
         while (r == 1);
     }
     free(file.data.data_val);

@@ -1,7 +1,7 @@
 /* nfs_probe: an NFS client, version 3, that asks a server what a diskless node asks it while it boots.
  *
  * The protocols are in schema/mount.x and schema/nfs.x; nothing of the kernel's client takes part. It speaks over TCP as
- * root (AUTH_SYS 0:0), from a port below 1024 where it may. Every call has a time limit. */
+ * root (AUTH_SYS 0:0), from a port below 1024 where it may. Every call and every file has a time limit. */
 #pragma once
 
 #include <stddef.h>

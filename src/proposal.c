@@ -136,16 +136,28 @@ static char *cmdline_in_initramfs(const char *text)
     return proposal_cmdline(text, false);
 }
 
+static char *pxelinux_in_kernel(const char *text)
+{
+    return proposal_pxelinux(text, true);
+}
+
+static char *pxelinux_in_initramfs(const char *text)
+{
+    return proposal_pxelinux(text, false);
+}
+
 static void propose_boot(struct making *m)
 {
     _cleanup_free_ char *cmdline = io_format("%s/cmdline.txt", m->boot), *config = io_format("%s/config.txt", m->boot);
+    _cleanup_free_ char *menu = io_format("%s/pxelinux.cfg/default", m->boot);
 
-    if (!cmdline || !config) {
+    if (!cmdline || !config || !menu) {
         m->r = -ENOMEM;
         return;
     }
     look_at_kernels(m);
     rewrite(m, cmdline, m->in_kernel ? cmdline_in_kernel : cmdline_in_initramfs, "the root over NFS");
+    rewrite(m, menu, m->in_kernel ? pxelinux_in_kernel : pxelinux_in_initramfs, "the root over NFS");
     if (m->in_kernel && rootdir_has(m->root_fd, cmdline))
         rewrite(m, config, proposal_config, "no initramfs: the kernel mounts the root");
     rewrite(m, "etc/fstab", proposal_fstab, "no mounts of a disk");

@@ -73,7 +73,7 @@ static size_t parameter_length(const char *at)
 static bool is_dropped(const char *word, size_t length)
 {
     static const char *const begun[] = {"root=", "rootfstype=", "fsck.repair=", "rootflags=", "nfsroot=", "ip=", "boot="};
-    static const char *const whole[] = {"resize", "rootwait", "rw"};
+    static const char *const whole[] = {"resize", "rootwait", "rw", "ro"};
 
     for (size_t i = 0; i < sizeof(begun) / sizeof(*begun); i++)
         if (begins(word, length, begun[i])) return true;
@@ -107,6 +107,15 @@ static bool is_kept(const char *word, size_t length)
     return !is_dropped(word, length) && !is_first_run(word, length);
 }
 
+static void put_cmdline(FILE *out, const char *text, bool in_kernel)
+{
+    put_words(out, text, is_kept, "%.*s ");
+    if (in_kernel) fputs("root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,proto=tcp rw ip=dhcp rootwait", out);
+    else fputs("boot=nfs root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,tcp rw ip=dhcp rootwait", out);
+    put_words(out, text, is_first_run, " %.*s");
+    putc('\n', out);
+}
+
 char *proposal_cmdline(const char *text, bool in_kernel)
 {
     char *body = NULL;
@@ -114,12 +123,37 @@ char *proposal_cmdline(const char *text, bool in_kernel)
     FILE *out = open_memstream(&body, &size);
 
     if (!out) return NULL;
-    put_words(out, text, is_kept, "%.*s ");
-    if (in_kernel) fputs("root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,proto=tcp rw ip=dhcp rootwait", out);
-    else fputs("boot=nfs root=/dev/nfs nfsroot=${server}:${rootfs},vers=3,tcp rw ip=dhcp rootwait", out);
-    put_words(out, text, is_first_run, " %.*s");
-    putc('\n', out);
+    put_cmdline(out, text, in_kernel);
     return finish(out, &body);
+}
+
+/* "append - " takes no words over, and stays. */
+static void put_menu_line(FILE *out, const char *line, size_t length, bool in_kernel)
+{
+    size_t size, begin;
+    const char *word = word_of(line, length, 0, &size);
+    char *words;
+
+    begin = (size_t)(word_of(line, length, 1, &begin) - line);
+    if (size != 6 || strncasecmp(word, "append", 6) != 0 || begin >= length || line[begin] == '-') {
+        fwrite(line, 1, length, out);
+        return;
+    }
+    words = strndup(line + begin, length - begin);
+    fwrite(line, 1, begin, out);
+    put_cmdline(out, words ? words : "", in_kernel);
+    free(words);
+}
+
+char *proposal_pxelinux(const char *text, bool in_kernel)
+{
+    const char *line;
+    char *body = NULL;
+    size_t size, length;
+    FILE *out = open_memstream(&body, &size);
+
+    while (out && (line = next_line(&text, &length))) put_menu_line(out, line, length, in_kernel);
+    return out ? finish(out, &body) : NULL;
 }
 
 /* ---- whole lines ---- */

@@ -10,6 +10,9 @@
  * otherwise it is the initramfs's work, whose nfsmount hangs on "proto=tcp". */
 char *proposal_cmdline(const char *text, bool in_kernel);
 
+/* pxelinux.cfg/default: each APPEND line, which is the kernel's command line. */
+char *proposal_pxelinux(const char *text, bool in_kernel);
+
 /* Raspberry Pi's config.txt where the kernel mounts the root: without an initramfs, which would do so instead. */
 char *proposal_config(const char *text);
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "io.h"
 
@@ -17,6 +18,7 @@
 #define BLOCK 1428 /* what an Ethernet frame holds */
 #define TRIES 3
 #define WAIT_MS 1000
+#define WHOLE_MS 60000 /* of a transfer that goes on and on */
 
 enum { OP_RRQ = 1, OP_DATA = 3, OP_ACK = 4, OP_ERROR = 5, OP_OACK = 6 };
 
@@ -90,40 +92,61 @@ static int take(struct transfer *t, const uint8_t *packet, size_t size, size_t m
     return size - 4 == t->block_size;
 }
 
-/* 1: a packet of the transfer came and was taken in; 0: it is complete. */
+/* 1: a packet came, perhaps not one of the transfer; 0: it is complete. */
 static int receive(struct transfer *t, size_t most)
 {
     uint8_t packet[BLOCK + 64];
     struct sockaddr_in from = {0};
     socklen_t length = sizeof(from);
-    ssize_t n = recvfrom(t->fd, packet, sizeof(packet), 0, (struct sockaddr *)&from, &length);
+    ssize_t n = recvfrom(t->fd, packet, sizeof(packet), MSG_DONTWAIT, (struct sockaddr *)&from, &length);
 
-    if (n < 0) return -errno;
+    if (n < 0) return errno == EAGAIN ? 1 : -errno;
     if (from.sin_addr.s_addr != t->server.sin_addr.s_addr || (t->answered && from.sin_port != t->server.sin_port)) return 1;
     t->answered = true;
     t->server.sin_port = from.sin_port;
     return take(t, packet, (size_t)n, most);
 }
 
-static int run(struct transfer *t, const char *path, size_t most)
+static int64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Until the time for an answer is over: 1: the transfer has gone on; 0: it is complete; -EAGAIN: it has not. What is not
+ * the next packet of it does not count, however much of it comes. */
+static int step(struct transfer *t, size_t most)
 {
     struct pollfd ready = {.fd = t->fd, .events = POLLIN};
-    int tries = 0, r = ask(t, path);
+    uint16_t expected = t->expected;
+    size_t block_size = t->block_size;
+    int64_t end = now_ms() + WAIT_MS;
 
-    while (r >= 0) {
-        int n = poll(&ready, 1, WAIT_MS);
+    for (int64_t left = WAIT_MS; left > 0; left = end - now_ms()) {
+        int n = poll(&ready, 1, (int)left);
 
         if (n < 0 && errno != EINTR) return -errno;
-        if (n > 0) {
-            r = receive(t, most);
-            tries = 0;
-            if (r <= 0) return r;
-            continue;
-        }
-        if (++tries == TRIES) return -ETIMEDOUT;
-        r = send_packet(t);
+        int r = n > 0 ? receive(t, most) : 1;
+        if (r <= 0) return r;
+        if (t->expected != expected || t->block_size != block_size) return 1;
     }
-    return r;
+    return -EAGAIN;
+}
+
+static int run(struct transfer *t, const char *path, size_t most)
+{
+    int64_t end = now_ms() + WHOLE_MS;
+    int tries = 0, r = ask(t, path);
+
+    while (r >= 0 && now_ms() < end) {
+        r = step(t, most);
+        if (r == 0) return 0;
+        if (r == 1) tries = 0;
+        if (r == -EAGAIN && ++tries < TRIES) r = send_packet(t);
+    }
+    return r < 0 && r != -EAGAIN ? r : -ETIMEDOUT;
 }
 
 /* Only a connected socket is told that nobody listens there, and a server answers from another port. */

@@ -4,5 +4,5 @@
 #include <stddef.h>
 
 /* At most `most` bytes. -ENOENT, -EACCES: what the server says; -ECONNREFUSED: there is none; -ETIMEDOUT: it does not
- * answer; -EFBIG: the file is longer. Caller frees. */
+ * answer, or the file takes more than a minute; -EFBIG: the file is longer. Caller frees. */
 int tftp_probe_read(const char *server, const char *path, size_t most, char **ret_data, size_t *ret_size);

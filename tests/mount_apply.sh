@@ -56,6 +56,7 @@ for dhcp in none proxy full; do
     like "dnsmasq --test of $dhcp" '*syntax check OK.' "$(dnsmasq --test -C "$work/dnsmasq.conf" 2>&1)"
 done
 like 'full' '*dhcp-range=10.9.128.0,10.9.255.254,255.255.0.0,12h*' "$(<"$work/dnsmasq.conf")"
+like 'what a PC takes comes first' '*pxe-service=tag:ipxe,x86PC,"PC",pxelinux'$'\n''pxe-service=0,*' "$(<"$work/dnsmasq.conf")"
 for wanted in log-dhcp enable-tftp tftp-unique-root=mac 'pxe-service=0,"Raspberry Pi Boot"' tftp-no-fail \
     "tftp-root=\"$mnt/tftpboot\"" "dhcp-hostsdir=$hosts"; do
     is "a line" 1 "$(grep -cxF "$wanted" "$work/dnsmasq.conf")"

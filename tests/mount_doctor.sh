@@ -106,6 +106,7 @@ coppice dnsmasq --network 10.9.0.0/16 --install >"$work/out" || complain 'dnsmas
 coppice exports --install >"$work/out" || complain 'exports --install'
 start_dnsmasq
 rpcbind -f &
+rpcbind=$!
 told=$(within 5 registered; doctor)
 step rpcbind 'ok rpcbind 10.9.0.1:111 answers'
 step mountd 'wrong mountd rpcbind knows no mountd' 'nfs-server'
@@ -209,6 +210,42 @@ step nfs "ok nfs $root exported to 10.9.0.20; mounted, read and written as root 
 is 'as a guest' "-o rw,sync,no_subtree_check,no_root_squash,fsid=* 10.9.0.1:$root -u 10.9.0.1:$root" "$(sed 's/fsid=[0-9]*/fsid=*/' "$work/asked" | xargs -d '\n')"
 is 'the guest is gone' 0 "$(grep -c '10[.]9[.]0[.]1(' /var/lib/nfs/etab)"
 is 'nothing is left by the guest' '' "$(ls -A "$root/tmp")"
+
+# Servers that keep a client busy: rpcbind's answer comes byte by byte, TFTP's is never the next block.
+stop $ganesha
+stop $dnsmasq
+stop $rpcbind
+cat >"$work/busy.py" <<'END'
+import select, socket, time
+rpc = socket.create_server(("10.9.0.1", 111))
+tftp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+tftp.bind(("10.9.0.1", 69))
+asked, clients = None, []
+while True:
+    ready = select.select([rpc, tftp], [], [], 0.2)[0]
+    if rpc in ready:
+        clients.append(rpc.accept()[0])
+    if tftp in ready:
+        asked = tftp.recvfrom(2048)[1]
+    for client in clients:
+        try:
+            client.send(b"\x80")
+        except OSError:
+            clients.remove(client)
+            break
+    if asked:
+        tftp.sendto(b"\0\3\x77\x77" + bytes(512), asked)
+END
+python3 "$work/busy.py" &
+busy=$!
+within 5 grep -q ':0045 ' /proc/net/udp
+began=$SECONDS
+told=$(timeout 60 coppice doctor $serial)
+((SECONDS - began < 20)) || complain "busy servers: $((SECONDS - began)) s"
+step rpcbind 'wrong rpcbind 10.9.0.1:111 does not answer'
+step tftp 'wrong tftp 10.9.0.1:69 does not answer: Connection timed out'
+step nfs '[?] nfs the NFS server cannot be reached'
+stop $busy
 
 # A file of the node's own that lacks a value.
 printf 'x ${nothing}\n' | coppice template set etc/motd - >"$work/out"

@@ -69,6 +69,20 @@ static void test_cmdline(void **state)
           "nfsroot=${server}:${rootfs},vers=3,tcp rw ip=dhcp rootwait\n");
 }
 
+static void test_pxelinux(void **state)
+{
+    (void)state;
+    check(proposal_pxelinux("serial 0 115200\ndefault linux\nlabel linux\n  kernel vmlinuz\n"
+                            "  append initrd=initrd.img root=LABEL=root ro console=ttyS0,115200 panic=-1\n"
+                            "label memtest\n  kernel memtest\n  APPEND -",
+                            false),
+          "serial 0 115200\ndefault linux\nlabel linux\n  kernel vmlinuz\n"
+          "  append initrd=initrd.img console=ttyS0,115200 panic=-1 boot=nfs root=/dev/nfs "
+          "nfsroot=${server}:${rootfs},vers=3,tcp rw ip=dhcp rootwait\n"
+          "label memtest\n  kernel memtest\n  APPEND -");
+    check(proposal_pxelinux("append root=/dev/sda1", true), "append " NFS);
+}
+
 static const char *howto_value(const char *name, size_t length, void *data)
 {
     (void)data;
@@ -356,7 +370,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cmdline),     cmocka_unit_test(test_the_kernel_finds_the_root_of_the_howto),
-        cmocka_unit_test(test_config),      cmocka_unit_test(test_fstab),
+        cmocka_unit_test(test_pxelinux),    cmocka_unit_test(test_config),      cmocka_unit_test(test_fstab),
         cmocka_unit_test(test_interfaces),  cmocka_unit_test(test_other_files),
         cmocka_unit_test(test_trixie),      cmocka_unit_test(test_bullseye),
         cmocka_unit_test(test_bookworm),    cmocka_unit_test(test_dietpi),

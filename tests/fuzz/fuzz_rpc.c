@@ -20,6 +20,12 @@ static bool_t free_result(CLIENT *client, xdrproc_t decode, void *result)
     return TRUE;
 }
 
+static bool_t control(CLIENT *client, u_int request, void *info)
+{
+    (void)client, (void)request, (void)info;
+    return FALSE;
+}
+
 static int take_export(const char *path, const char *client, void *data)
 {
     *(size_t *)data += strlen(path) + strlen(client);
@@ -56,7 +62,7 @@ static void mount_root(CLIENT *client)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct clnt_ops ops = {.cl_call = answer, .cl_freeres = free_result};
+    static struct clnt_ops ops = {.cl_call = answer, .cl_freeres = free_result, .cl_control = control};
     CLIENT client = {.cl_ops = &ops};
     struct nfs_probe_attributes attributes;
     struct nfs_probe probe = {.client = &client};
