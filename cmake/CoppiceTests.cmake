@@ -33,6 +33,8 @@ target_link_libraries(coppice-scratch PUBLIC coppice-core PkgConfig::CMOCKA)
 foreach(source IN LISTS unit_sources)
     coppice_test(${source} unit 60 coppice-scratch)
 endforeach()
+# It unpacks and mounts some twenty disk images.
+set_tests_properties(disk PROPERTIES TIMEOUT 180)
 
 add_library(coppice-harness STATIC ${harness_sources})
 target_link_libraries(coppice-harness PUBLIC coppice-core PkgConfig::CMOCKA)

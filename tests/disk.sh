@@ -152,6 +152,57 @@ test_partition_tables() {
     [[ -e $(rootfs bare)/boot/firmware/hidden-by-the-partition ]] || complain "a bare file system lost a file"
 }
 
+# A root in a logical partition; a GPT whose first header is gone, and one that has lost both.
+test_more_tables() {
+    local file=$work/table.img
+    truncate -s 83M "$file"
+    sfdisk -q "$file" <<<$'label: dos\nlabel-id: 0x907af7d0\n1: start=2048, size=32768, type=c
+2: start=34816, size=133120, type=5\n5: start=36864, size=131072, type=83' || complain "sfdisk failed"
+    dd if="$work/boot.fat" of="$file" bs=1M seek=1 conv=notrunc,sparse status=none
+    dd if="$work/root.ext4" of="$file" bs=1M seek=18 conv=notrunc,sparse status=none
+    imports logical "$file"
+    same "a logical partition" "$work/expected" "$(rootfs logical)"
+    cp --sparse=always "$work/gpt.img" "$file"
+    dd if=/dev/zero of="$file" bs=512 seek=1 count=1 conv=notrunc status=none
+    imports backup "$file" --no-templates
+    same "GPT's second header" "$work/expected" "$(rootfs backup)"
+    dd if=/dev/zero of="$file" bs=512 seek=$((82 * 2048 - 1)) count=1 conv=notrunc status=none
+    refuses "$file: no root file system found in it*" "$file"
+    rm "$file"
+}
+
+# Other file systems are mounted where the kernel can; where it cannot, one line says so.
+test_other_file_systems() {
+    local file=$work/other.img type
+    mkdir "$work/other"
+    for type in btrfs f2fs; do
+        truncate -s 200M "$work/root.$type"
+        case $type in
+        btrfs) mkfs.btrfs -q --rootdir "$work/root" "$work/root.$type" >"$work/log" 2>&1 ;;
+        f2fs) mkfs.f2fs -q "$work/root.$type" >"$work/log" 2>&1 && sload.f2fs -f "$work/root" "$work/root.$type" >"$work/log" 2>&1 ;;
+        esac || complain "mkfs.$type: $(<"$work/log")"
+        truncate -s 218M "$file"
+        sfdisk -q "$file" <<<$'label: dos\nlabel-id: 0x907af7d0\nstart=2048, size=32768, type=c\nstart=34816, size=409600, type=83'
+        dd if="$work/boot.fat" of="$file" bs=1M seek=1 conv=notrunc,sparse status=none
+        dd if="$work/root.$type" of="$file" bs=1M seek=17 conv=notrunc,sparse status=none
+        modprobe -q "$type" 2>/dev/null
+        if grep -qw "$type" /proc/filesystems; then
+            imports "$type" "$file"
+            mount -o "loop,ro,offset=$root_at,sizelimit=$((200 << 20))" "$file" "$work/other" || complain "no mount of $type"
+            same "$type" "$work/other/etc" "$(rootfs "$type")/etc"
+            same "$type" "$work/other/usr" "$(rootfs "$type")/usr"
+            same "$type" "$work/other/var" "$(rootfs "$type")/var"
+            umount "$work/other"
+            same "boot beside $type" "$work/expected/boot/firmware" "$(rootfs "$type")/boot/firmware"
+        else
+            refuses "$file: partition 2 ($type): this kernel cannot mount a file system of this type*" "$file"
+        fi
+        setpriv --bounding-set -sys_admin "$coppice" image import x "$file" >"$work/log" 2>&1 && complain "$type without mounts"
+        [[ $(wc -l <"$work/log") == 1 && $(<"$work/log") == "coppice: $file: partition 2 ($type): "* ]] || complain "$(<"$work/log")"
+        rm "$file" "$work/root.$type"
+    done
+}
+
 test_boot_in_boot() {
     cp --sparse=always "$work/mbr.img" "$work/old.img"
     debugfs -w -R 'rm /etc/fstab' "$work/old.img?offset=$root_at" 2>/dev/null
@@ -169,6 +220,9 @@ test_compression() {
         imports "${way%% *}" "$work/packed.${way%% *}"
         same "$way" "$work/expected" "$(rootfs "${way%% *}")"
     done
+    (cd "$work" && ln mbr.img disk.img && cmake -E tar cf packed.7z --format=7zip disk.img) || complain "no 7z"
+    imports 7z "$work/packed.7z"
+    same 7z "$work/expected" "$(rootfs 7z)"
     "$coppice" image import stdin - <"$work/packed.xz" >/dev/null || complain "from standard input"
     same "standard input" "$work/expected" "$(rootfs stdin)"
     head -c 2000000 "$work/packed.xz" >"$work/cut.xz"
@@ -177,7 +231,7 @@ test_compression() {
     refuses "$work/two.zip: holds two disk images, disk.img and second.img; *" "$work/two.zip"
     python3 "$work/zip.py" none </dev/null >"$work/none.zip"
     refuses "$work/none.zip: holds no disk image (\*.img)" "$work/none.zip"
-    rm "$work"/packed.* "$work"/*.zip "$work/cut.xz"
+    rm "$work"/packed.* "$work/disk.img" "$work"/*.zip "$work/cut.xz"
 }
 
 # Without CAP_SYS_ADMIN there is neither loop device nor mount: libext2fs and mcopy read the partitions.
@@ -298,6 +352,8 @@ make_images
 make_expected
 "$coppice" init --server 192.168.1.1 >/dev/null || complain "init"
 test_partition_tables
+test_more_tables
+test_other_file_systems
 test_boot_in_boot
 test_compression
 test_without_mounts

@@ -1,5 +1,9 @@
 /* fuzz_rpc: what portmapper, mountd and nfsd answer. The first byte says what was asked, the rest is the answers, one
  * after the other. */
+#include <pthread.h>
+
+/* Nothing waits here, and a thread for each call would be most of the time. */
+#define pthread_create(thread, attributes, function, data) ((void)(function), 1)
 #include "../../src/nfs_probe.c"
 
 #include "fuzz.h"
