@@ -43,5 +43,5 @@ void bootlog_path_serial(const char *path, char ret_serial[9]);
 
 /* A Raspberry Pi's serial from option 97, "" when it has none or dnsmasq has cut it. Older boot loaders of the Pi 4 repeat
  * the serial four times; newer ones send "RPi4", board revision, end of the MAC, serial, of which the log shows one byte;
- * the Pi 3 sends a constant. Words are little-endian. */
+ * the Pi 3 repeats its serial, or sends a constant. Words are little-endian. */
 void bootlog_uuid_serial(const char *uuid, char ret_serial[9]);

@@ -27,9 +27,10 @@ def die(text):
 
 
 def option97():
-    """Pi 3: a constant; Pi 4: "RPi4", board revision, end of MAC, serial, as little-endian words."""
+    """Pi 3: its serial four times, or a constant (which serial 44444444 gives); Pi 4: "RPi4", board revision, end of MAC,
+    serial, as little-endian words."""
     if model == "pi3":
-        return b"\0" + b"\x44" * 16
+        return b"\0" + struct.pack("<I", int(tail, 16)) * 4
     return b"\0RPi4" + struct.pack("<I", 0xC03112) + mac[2:] + struct.pack("<I", int(tail, 16))
 
 

@@ -93,18 +93,20 @@ coppice dnsmasq --install >"$work/out" || complain 'dnsmasq --install of a chang
 kill -0 $dnsmasq || complain 'dnsmasq is gone'
 like 'its new address' 'offer 10.9.0.30 from 10.9.0.1'*boots "$(boots pi3 000000008a4232c8 b8:27:eb:42:32:c8)"
 
-# Boards without a row: a Pi 3, which tells no serial; a Pi 4, which asks for its own; and a telephone, which does not
-# boot.
-boots pi3 000000001234abcd b8:27:eb:00:00:03 >"$work/out"
+# Boards without a row: a Pi 3, which tells no serial; one that does; a Pi 4, which asks for its own; and a telephone, which
+# does not boot.
+boots pi3 0000000044444444 b8:27:eb:00:00:03 >"$work/out"
+boots pi3 000000005564247d b8:27:eb:64:24:7d >"$work/out"
 boots pi4 1000000012345678 dc:a6:32:00:00:04 >"$work/out"
 pending() {
     coppice node pending --log "$log" | awk '{ print $1, $2, $3, $7 }'
 }
 told=$(pending)
 like 'the Pi 3 is pending' '*'$'\n''b8:27:eb:00:00:03 - 10.9.* bootcode.bin*' "$told"
+like 'the other Pi 3 is pending' '*'$'\n''b8:27:eb:64:24:7d 5564247d 10.9.* bootcode.bin*' "$told"
 like 'the Pi 4 is pending' '*'$'\n''dc:a6:32:00:00:04 12345678 10.9.* start4.elf*' "$told"
 like 'so is the one whose MAC was taken away' '*'$'\n''dc:a6:32:00:00:02 ab42320d *' "$told"
-is 'and nobody else' 5 "$(wc -l <<<"$told")"
+is 'and nobody else' 6 "$(wc -l <<<"$told")"
 is 'in JSON' '12345678' "$(coppice node pending --log "$log" --json |
     python3 -c 'import json, sys; print({m["mac"]: m["serial"] for m in json.load(sys.stdin)}["dc:a6:32:00:00:04"])')"
 like 'added by its serial' 'node 12345678 added*' "$(coppice node add --pending DC-A6-32-00-00-04 --log "$log")"
