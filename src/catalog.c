@@ -388,6 +388,16 @@ int catalog_nodes(struct catalog *catalog, catalog_node_fn fn, void *data)
     return r;
 }
 
+int catalog_gone_nodes(struct catalog *catalog, catalog_gone_fn fn, void *data)
+{
+    _cleanup_stmt_ db_stmt *statement = NULL;
+    int r = prepare(catalog, &statement, "SELECT number, serial FROM identity WHERE serial IS NOT NULL AND "
+                                         "NOT EXISTS (SELECT 1 FROM node WHERE node.serial = identity.serial)");
+
+    while (r == 0 && (r = step(catalog, statement)) > 0) r = fn(db_int(statement, 0), db_text(statement, 1), data);
+    return r;
+}
+
 /* Replaces a borrowed text by a copy; notes in *lost when there was no memory for one. */
 static void own(char **text, bool *lost)
 {

@@ -68,6 +68,10 @@ typedef int (*catalog_node_fn)(const struct catalog_node *node, void *data);
 int catalog_images(struct catalog *catalog, catalog_image_fn fn, void *data);
 int catalog_nodes(struct catalog *catalog, catalog_node_fn fn, void *data);
 
+/* Of nodes that have no row any more. */
+typedef int (*catalog_gone_fn)(int64_t number, const char *serial, void *data);
+int catalog_gone_nodes(struct catalog *catalog, catalog_gone_fn fn, void *data);
+
 /* One row, -ENOENT when there is none. Contents belong to the caller: catalog_image_free(), catalog_node_free(). */
 int catalog_image(struct catalog *catalog, const char *name, struct catalog_image *ret_image);
 int catalog_node(struct catalog *catalog, const char *serial, struct catalog_node *ret_node);

@@ -30,6 +30,7 @@
 #define PAUSE_MS 50   /* before the third, and twice that before the next, and so on */
 #define ORDERLY_MS 1000 /* that a daemon has to end when it is replaced */
 #define REPLACE_SECONDS 20
+#define LOOK_MS 500 /* how often a daemon is looked at that may be dead and not end */
 
 struct supervisor {
     const struct daemon_options *options;
@@ -42,6 +43,7 @@ struct supervisor {
     int ready;             /* pipe from the daemon; -1 when it serves */
     int64_t since;         /* milliseconds: when it began to serve; 0: not yet */
     int64_t deadline;      /* when it is killed; 0: never */
+    int stuck;             /* looks that found it dead and not ended */
     int deaths;            /* quick ones in a row */
     bool has_served;       /* any daemon of this mount */
     bool in_background, ending, replacing;
@@ -154,6 +156,7 @@ static int start_daemon(struct supervisor *s)
     close(pipe_fds[1]);
     s->ready = pipe_fds[0];
     s->since = s->deadline = 0;
+    s->stuck = 0;
     return s->daemon < 0 ? -errno : 0;
 }
 
@@ -264,7 +267,35 @@ static int patience(const struct supervisor *s)
 {
     int64_t left = s->deadline - milliseconds();
 
-    return !s->deadline ? -1 : left > 0 ? left : 0;
+    if (!s->deadline || left > LOOK_MS) return LOOK_MS;
+    return left > 0 ? left : 0;
+}
+
+/* Its first thread has ended, and another one cannot: it tells the kernel to forget something, and waits for a lock of the kernel's that
+ * is held by whoever waits for an answer of the daemon. The next daemon gives that answer, and then this one ends, too. */
+static bool is_stuck(const struct supervisor *s)
+{
+    _cleanup_free_ char *path = io_format("/proc/%d/stat", (int)s->daemon);
+    _cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    char text[256];
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    const char *name_end;
+
+    if (n <= 0) return false;
+    text[n] = '\0';
+    name_end = strrchr(text, ')');
+    return name_end && strncmp(name_end, ") Z", 3) == 0;
+}
+
+/* Nothing has happened for some time. True: the daemon is to be passed by. */
+static bool look(struct supervisor *s)
+{
+    if (s->deadline && milliseconds() >= s->deadline) {
+        kill(s->daemon, SIGKILL);
+        s->deadline = 0;
+    }
+    s->stuck = is_stuck(s) ? s->stuck + 1 : 0;
+    return s->stuck == 2;
 }
 
 static int wait_for_daemon(struct supervisor *s)
@@ -275,9 +306,9 @@ static int wait_for_daemon(struct supervisor *s)
         struct pollfd fds[] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->ready, .events = POLLIN}};
         int n = poll(fds, 2, patience(s));
 
-        if (n == 0) {
-            kill(s->daemon, SIGKILL);
-            s->deadline = 0;
+        if (n == 0 && look(s)) {
+            if (s->ready >= 0) close(io_take_fd(s->ready));
+            return SIGKILL; /* as wait(2) would say it */
         }
         if (n <= 0) continue;
         if (fds[1].revents) read_ready(s);

@@ -508,10 +508,16 @@ uint32_t tree_room(struct tree *t)
     return room;
 }
 
-static void tell_gone(struct tree *t, struct tree_node *node, const struct tree_changes *changes)
+static void tell_name(struct tree *t, uint32_t number, const char *serial, const struct tree_changes *changes)
 {
     struct tree_file system = {.kind = TREE_SYSTEM};
-    struct identity_file root = {.node = node->number, .ino = DELTA_ROOT};
+    struct identity_file root = {.node = number, .ino = DELTA_ROOT};
+
+    changes->name(changes->data, tree_nodeid(t, &system), serial, identity_nodeid(&t->identity, root));
+}
+
+static void tell_gone(struct tree *t, struct tree_node *node, const struct tree_changes *changes)
+{
     _cleanup_free_ char *serial = NULL;
 
     if (node->told) return;
@@ -519,7 +525,43 @@ static void tell_gone(struct tree *t, struct tree_node *node, const struct tree_
     pthread_rwlock_rdlock(&t->lock);
     serial = io_format("%s", node->serial);
     pthread_rwlock_unlock(&t->lock);
-    if (serial) changes->name(changes->data, tree_nodeid(t, &system), serial, identity_nodeid(&t->identity, root));
+    if (serial) tell_name(t, node->number, serial, changes);
+}
+
+struct gone_nodes {
+    struct gone_node {
+        uint32_t number;
+        char *serial;
+    } *nodes;
+    size_t count;
+};
+
+static int note_gone(int64_t number, const char *serial, void *data)
+{
+    struct gone_nodes *gone = data;
+    struct gone_node *nodes = reallocarray(gone->nodes, gone->count + 1, sizeof(*nodes));
+
+    if (!nodes) return -ENOMEM;
+    gone->nodes = nodes;
+    nodes[gone->count].serial = io_format("%s", serial);
+    if (!nodes[gone->count].serial) return -ENOMEM;
+    nodes[gone->count++].number = number;
+    return 0;
+}
+
+/* What the kernel has from the daemon before, and whose row went before this one looked. */
+static void tell_gone_before(struct tree *t, const struct tree_changes *changes)
+{
+    struct gone_nodes gone = {0};
+
+    pthread_mutex_lock(&t->catalog_lock);
+    catalog_gone_nodes(t->store->catalog, note_gone, &gone);
+    pthread_mutex_unlock(&t->catalog_lock);
+    for (size_t i = 0; i < gone.count; i++) {
+        tell_name(t, gone.nodes[i].number, gone.nodes[i].serial, changes);
+        free(gone.nodes[i].serial);
+    }
+    free(gone.nodes);
 }
 
 /* The kernel keeps the targets of symlinks until it is told. */
@@ -564,6 +606,8 @@ void tree_follow(struct tree *t, const struct tree_changes *changes)
     uint32_t count;
 
     tree_refresh(t);
+    if (!t->followed) tell_gone_before(t, changes);
+    t->followed = true;
     tell_lists(t, changes);
     count = tree_room(t);
     for (uint32_t i = 0; i < count; i++) {

@@ -48,6 +48,7 @@ struct tree {
 
     pthread_mutex_t catalog_lock; /* guards the catalog and the versions; taken before `lock` */
     int64_t version, told_version;
+    bool followed;      /* tree_follow() was called before; the following thread's own */
     atomic_bool listed; /* somebody has listed what the catalog decides, and the kernel has kept it */
 
     struct imageset images;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -152,6 +153,98 @@ static void test_a_killed_daemon_accuses_nobody(void **state)
     must_go_on();
 }
 
+/* ---- a daemon that cannot die ---- */
+
+enum { STOPPED = 300 };
+static pid_t stopped[STOPPED];
+static int stopped_count;
+
+static int state_of(pid_t pid, pid_t thread)
+{
+    char path[64], text[256] = "";
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)pid, (int)thread);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0) text[0] = '\0';
+    if (fd >= 0) close(fd);
+    const char *end = strrchr(text, ')');
+    return end ? end[2] : 0;
+}
+
+/* The one that follows the catalog polls two descriptors for 250 ms (watch.c). */
+static bool is_watch(pid_t pid, pid_t thread)
+{
+    char path[64], text[256] = "";
+    long call = -1;
+    unsigned long arguments[3] = {0};
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", (int)pid, (int)thread);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0) text[0] = '\0';
+    if (fd >= 0) close(fd);
+    sscanf(text, "%ld %lx %lx %lx", &call, &arguments[0], &arguments[1], &arguments[2]);
+    return arguments[1] == 2 && arguments[2] != 0 && strstr(text, " 0x2 ");
+}
+
+/* All threads stand still but that one, which is returned. */
+static pid_t stop_all_but_watch(pid_t pid)
+{
+    char path[64];
+    pid_t watch = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    for (double end = harness_seconds() + SECONDS; !watch && harness_seconds() < end; usleep(1000)) {
+        DIR *tasks = opendir(path);
+        for (struct dirent *e; tasks && !watch && (e = readdir(tasks));)
+            if (is_watch(pid, atoi(e->d_name))) watch = atoi(e->d_name);
+        if (tasks) closedir(tasks);
+    }
+    must_hold(watch, "no thread of %d follows the catalog", (int)pid);
+    DIR *tasks = opendir(path);
+    for (struct dirent *e; (e = readdir(tasks));) {
+        pid_t thread = atoi(e->d_name);
+        if (thread == 0 || thread == watch) continue;
+        must(ptrace(PTRACE_SEIZE, thread, NULL, NULL));
+        must(ptrace(PTRACE_INTERRUPT, thread, NULL, NULL));
+        must(waitpid(thread, NULL, __WALL));
+        stopped[stopped_count++] = thread;
+        assert_in_range(stopped_count, 0, STOPPED - 1);
+    }
+    closedir(tasks);
+    return watch;
+}
+
+/* The kernel's lock of system/ is held by whoever looks up a name there, and waits for an answer; the daemon's thread that tells
+ * the kernel of a node's end waits for that lock, and cannot be killed. */
+static void test_a_daemon_that_cannot_die_is_passed_by(void **state)
+{
+    int status;
+    struct stat st;
+    (void)state;
+    must(stat(fault_store_at("../../node-gone/rootfs"), &st));
+    pid_t pid = daemon_pid(), watch = stop_all_but_watch(pid);
+    fflush(NULL);
+    pid_t client = must(fork());
+    if (client == 0) _exit(stat(fault_store_at("../../no-such-node"), &st) < 0 ? errno : 0);
+    usleep(200000);
+    char *output = NULL;
+    must_hold(harness_run(&output, "sqlite3", fault_store_beside("store/catalog.db"), "DELETE FROM node WHERE serial = 'node-gone'", NULL) == 0,
+              "%s", output);
+    free(output);
+    for (int i = 0; i < 500 && state_of(pid, watch) != 'D'; i++) usleep(10000);
+    must_hold(state_of(pid, watch) == 'D', "the thread is in state %c", state_of(pid, watch));
+    must(kill(pid, SIGKILL));
+    double start = harness_seconds();
+    while (waitpid(client, &status, WNOHANG) == 0) {
+        for (int i = 0; i < stopped_count; i++) waitpid(stopped[i], NULL, __WALL | WNOHANG); /* they are dead for good then */
+        must_hold(harness_seconds() - start < SECONDS, "nobody has answered for %d s", SECONDS);
+        usleep(10000);
+    }
+    print_message("answered after %.1f s\n", harness_seconds() - start);
+    must_hold(WIFEXITED(status) && WEXITSTATUS(status) == ENOENT, "status %#x", status);
+    double end = harness_seconds() + SECONDS;
+    while (stat(fault_store_at("../../node-gone"), &st) == 0 && harness_seconds() < end) usleep(10000);
+    must_fail(ENOENT, stat(fault_store_at("../../node-gone"), &st));
+    must_go_on();
+}
+
 static int setup(void **state)
 {
     struct rlimit none = {0};
@@ -161,6 +254,7 @@ static int setup(void **state)
     made_file(fault_store_beside("source/image"), 5, 1000, 0644);
     fault_store_make(fault_store_directory());
     assert_int_equal(harness_run(NULL, getenv("COPPICE"), "--store", fault_store_beside("store"), "node", "add", "node-slow", NULL), 0);
+    assert_int_equal(harness_run(NULL, getenv("COPPICE"), "--store", fault_store_beside("store"), "node", "add", "node-gone", NULL), 0);
     must(mkdir(fault_store_beside("beneath"), 0700));
     must(mkdir(fault_store_beside("store/nodes/node-slow"), 0700));
     disk = fault_dir_mount(fault_store_beside("beneath"), fault_store_beside("store/nodes/node-slow"));
@@ -187,6 +281,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_third_daemon_answers),
         cmocka_unit_test(test_a_killed_daemon_accuses_nobody),
+        cmocka_unit_test(test_a_daemon_that_cannot_die_is_passed_by),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
