@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "doctor.h"
 #include "export.h"
@@ -68,13 +69,42 @@ static char *exported_options(const char *path, const char *client)
     return NULL;
 }
 
+struct search {
+    const char *path, *ip;
+    bool allowed; /* what holds the path is exported to the address, as far as a list tells: not of networks and names */
+};
+
+static int look_at_export(const char *path, const char *client, void *data)
+{
+    struct search *s = data;
+    size_t length = strlen(path);
+
+    if (strncmp(s->path, path, length) != 0 || (s->path[length] != '/' && s->path[length])) return 0;
+    if (strcmp(client, "*") == 0 || strcmp(client, s->ip) == 0 || strchr(client, '/')) s->allowed = true;
+    return 0;
+}
+
+/* Another server than the kernel's has no table here, but every one has a list. */
+static void say_by_list(struct doctor *d)
+{
+    _cleanup_free_ char *mend = io_format("%s exports --install", d->options->program);
+    struct search search = {.path = d->path, .ip = d->node->ip};
+    int r = nfs_probe_exports(doctor_server(d), look_at_export, &search);
+
+    if (r < 0) doctor_say(d, DOCTOR_UNKNOWN, NULL, "the server's list of exports: %s", log_reason(r));
+    /* Some leave out what the one that asks may not mount. */
+    else if (!search.allowed) doctor_say(d, DOCTOR_UNKNOWN, mend, "not in the server's list for %s, as this machine is told", d->node->ip);
+    else doctor_say(d, DOCTOR_UNKNOWN, NULL, "in the server's list for %s: what that would read cannot be told from here", d->node->ip);
+}
+
 /* What exportfs was told of the node, which this machine may not mount. True: it is right. */
 static bool check_own_export(struct doctor *d)
 {
     _cleanup_free_ char *mend = io_format("%s exports --install", d->options->program);
     _cleanup_free_ char *options = d->node->ip ? exported_options(d->path, d->node->ip) : NULL;
 
-    if (!d->node->ip) doctor_say(d, DOCTOR_WRONG, mend, "%s is not exported to this machine, and the node's ip is not known", d->path);
+    if (d->node->ip && access(ETAB, F_OK) < 0) say_by_list(d);
+    else if (!d->node->ip) doctor_say(d, DOCTOR_WRONG, mend, "%s is not exported to this machine, and the node's ip is not known", d->path);
     else if (!options) doctor_say(d, DOCTOR_WRONG, mend, "%s is not exported to %s", d->path, d->node->ip);
     else if (!strstr(options, ",rw,")) doctor_say(d, DOCTOR_WRONG, mend, "exported to %s read-only", d->node->ip);
     else if (!strstr(options, ",no_root_squash,"))
