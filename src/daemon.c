@@ -131,6 +131,7 @@ static void follow(void *data)
     struct daemon *d = data;
     int64_t version = tree_version(d->tree);
 
+    nodeops_tidy(&d->nodeops);
     if (version == d->followed) return;
     if (d->followed == 0) nodeops_start(&d->nodeops);
     else nodeops_follow(&d->nodeops);

@@ -25,6 +25,9 @@
 
 #define MAX_FIELDS 8
 #define IN_USE 10         /* seconds: a node that asked for something since is in use */
+#define NANOSECONDS INT64_C(1000000000)
+#define COPY_AGE (10 * NANOSECONDS) /* a copy that nobody has locked by then is a killed command's */
+#define TIDY_EVERY (2 * NANOSECONDS)
 #define SHIFT_MARGIN (1 << 20) /* numbers that may be given out while a switch is prepared */
 
 /* One request and its reply. */
@@ -280,6 +283,7 @@ static int run_copy(struct call *c)
     int r = is_copy(c->fields[3]) ? target_open(c, &g, c->fields[1]) : fail(c, -EINVAL, "%s: no copy", c->fields[3]);
 
     if (r == 0) r = take_copy(c, &g, c->fields[2], c->tree->nodes_fd, c->tree->nodes_path, c->fields[3], &sequence);
+    if (r == 0 && utimensat(c->tree->nodes_fd, c->fields[3], NULL, 0) < 0) r = report(c, -errno, "cannot be copied"); /* see discard_copy() */
     if (r == 0) c->reply = io_format("%llu", (unsigned long long)sequence);
     return r;
 }
@@ -406,13 +410,33 @@ void nodeops_follow(struct nodeops *ops)
     snapshots_follow(ops->tree);
 }
 
-/* Whoever uses a copy holds it locked. */
-static void discard_copy(struct tree *t, const char *name)
+/* Whoever uses a copy holds it locked, as soon as he has it: so not one that was touched since `before`. */
+static void discard_copy(struct tree *t, const char *name, int64_t before)
 {
     _cleanup_close_ int fd = io_open_beneath(t->nodes_fd, name, O_RDONLY | O_DIRECTORY, 0);
+    struct stat st;
 
-    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) return;
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_mtime > before / NANOSECONDS || flock(fd, LOCK_EX | LOCK_NB) < 0) return;
     switch_discard(t->nodes_fd, name, t->nodes_fd, "copy");
+}
+
+static void discard_copies(struct tree *t, int64_t before)
+{
+    int fd = io_open_beneath(t->nodes_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+
+    for (struct dirent *e; directory && (e = readdir(directory));)
+        if (is_copy(e->d_name)) discard_copy(t, e->d_name, before);
+    if (directory) closedir(directory);
+}
+
+void nodeops_tidy(struct nodeops *ops)
+{
+    int64_t now = io_now();
+
+    if (now - ops->tidied < TIDY_EVERY && now >= ops->tidied) return;
+    ops->tidied = now;
+    discard_copies(ops->tree, now - COPY_AGE);
 }
 
 /* What a killed process has begun, a clone or a switch; and what it had open. */
@@ -435,9 +459,7 @@ void nodeops_start(struct nodeops *ops)
     int fd = io_open_beneath(ops->tree->nodes_fd, ".", O_RDONLY | O_DIRECTORY, 0);
     DIR *directory = fd < 0 ? NULL : fdopendir(fd);
 
-    for (struct dirent *e; directory && (e = readdir(directory));)
-        if (is_copy(e->d_name)) discard_copy(ops->tree, e->d_name);
-    if (directory) rewinddir(directory);
+    discard_copies(ops->tree, io_now());
     for (struct dirent *e; directory && (e = readdir(directory));)
         if (e->d_name[0] != '.') take_up(ops, e->d_name);
     if (directory) closedir(directory);

@@ -17,6 +17,7 @@
 struct nodeops {
     struct tree *tree;
     const struct tree_changes *changes; /* NULL: nobody has mounted it */
+    int64_t tidied;                     /* when nodeops_tidy() looked: nanoseconds since 1970 */
 };
 
 #define NODEOPS_COPY ".copy-" /* directories in nodes/ that a command copies into, and holds locked (flock) while it needs them */
@@ -28,5 +29,7 @@ char *nodeops_run(struct nodeops *ops, char *request);
 void nodeops_start(struct nodeops *ops);
 /* Makes what new rows of snapshots ask for, removes what rows deleted; cheap when there is nothing to do. */
 void nodeops_follow(struct nodeops *ops);
+/* Puts away copies whose command was killed. Cheap, to be called now and then; not while nodeops_run() works. */
+void nodeops_tidy(struct nodeops *ops);
 /* Removes from the disk what is out of use; may take long. */
 void nodeops_sweep(struct nodeops *ops);

@@ -89,6 +89,20 @@ refused 'no such node' diff n2
 refused 'no such snapshot' diff n1 --from s2
 refused 'no such snapshot' diff n1@../s1
 refused 'there is no such path' diff n1 /none
+
+# A copy whose command was killed goes while the daemon runs, one that is used stays.
+mkdir "$COPPICE_STORE/nodes/.copy-gone" "$COPPICE_STORE/nodes/.copy-used"
+exec 9<"$COPPICE_STORE/nodes/.copy-used"
+flock -n 9 || wrong 'flock'
+touch -d '1 minute ago' "$COPPICE_STORE/nodes/"{.copy-gone,.copy-used}
+for ((i = 0; i < 100; i++)); do
+    [[ -e $COPPICE_STORE/nodes/.copy-gone ]] || break
+    sleep 0.1
+done
+[[ ! -e $COPPICE_STORE/nodes/.copy-gone ]] || wrong 'a killed command'"'"'s copy stays'
+[[ -e $COPPICE_STORE/nodes/.copy-used ]] || wrong 'a copy in use is gone'
+exec 9<&-
+rmdir "$COPPICE_STORE/nodes/.copy-used"
 run umount "$mnt"
 
 # The same without a daemon, and with nothing left behind.
