@@ -205,7 +205,7 @@ static int take_effect(struct call *c, struct target *g, struct condition *condi
     if (r == 0) r = tree_replace(g->node, &how, c->ops->changes);
     if (r == -EBUSY) return fail(c, r, "node %s: requests are under way that do not end", g->serial);
     if (r < 0) return report(c, r, "its changes could not be replaced");
-    if (keep) snapshots_adopt(c->tree, g->serial, true);
+    if (keep) snapshots_adopt(c->tree, g->serial);
     snapshots_prune_automatic(c->tree, g->serial);
     return 0;
 }

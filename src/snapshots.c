@@ -1,5 +1,6 @@
 #include "snapshots.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -241,10 +242,24 @@ static int is_removed(struct tree *t, const char *serial, const char *name)
     return r;
 }
 
-static int adopt(struct tree *t, const char *serial, const struct place *p, const char *name, bool automatic)
+/* One that snapshots_rotate() has named. */
+static bool is_automatic(const char *name)
+{
+    static const char *const names[] = {"before-reset", "before-rebase"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        size_t length = strlen(names[i]);
+
+        if (strncmp(name, names[i], length) == 0 && (!name[length] || (name[length] == '-' && isdigit((unsigned char)name[length + 1]))))
+            return true;
+    }
+    return false;
+}
+
+static int adopt(struct tree *t, const char *serial, const struct place *p, const char *name)
 {
     _cleanup_free_ char *image = NULL;
-    struct catalog_snapshot row = {.node = (char *)serial, .name = (char *)name, .automatic = automatic};
+    struct catalog_snapshot row = {.node = (char *)serial, .name = (char *)name, .automatic = is_automatic(name)};
     struct catalog_snapshot known = {0};
     int r = row_get(t, serial, name, &known);
 
@@ -258,7 +273,7 @@ static int adopt(struct tree *t, const char *serial, const struct place *p, cons
     return row_add(t, &row);
 }
 
-int snapshots_adopt(struct tree *t, const char *serial, bool automatic)
+int snapshots_adopt(struct tree *t, const char *serial)
 {
     _cleanup_place_ struct place p = {.fd = -1};
     int r = place_open(&p, t, serial), fd;
@@ -269,7 +284,7 @@ int snapshots_adopt(struct tree *t, const char *serial, bool automatic)
     directory = fd < 0 ? NULL : fdopendir(fd);
     if (!directory) return fd < 0 ? fd : -ENOMEM;
     for (struct dirent *e; (e = readdir(directory));) {
-        int failed = e->d_name[0] == '.' ? 0 : adopt(t, serial, &p, e->d_name, automatic);
+        int failed = e->d_name[0] == '.' ? 0 : adopt(t, serial, &p, e->d_name);
 
         if (failed < 0) {
             log_warning("node %s: snapshots/%s is no snapshot that can be used: %s", serial, e->d_name, log_reason(failed));
@@ -278,6 +293,21 @@ int snapshots_adopt(struct tree *t, const char *serial, bool automatic)
     }
     closedir(directory);
     return r;
+}
+
+/* Rows of files that snapshots_rotate() had renamed when it was killed; a row of the new name comes with its adoption. */
+static void forget_renamed(struct tree *t, const char *serial)
+{
+    _cleanup_place_ struct place p = {.fd = -1};
+    _cleanup_names_ struct names found = {0};
+
+    if (place_open(&p, t, serial) < 0 || rows(t, serial, false, collect_automatic, &found) < 0) return;
+    for (size_t i = 0; i < found.count; i++) {
+        const char *name = found.list[i].name;
+
+        if (is_there(&p, name) || errno != ENOENT) continue;
+        if (row_remove(t, serial, name, true) == 0) row_remove(t, serial, name, false);
+    }
 }
 
 /* Filled halfway, in snapshots/ and for a switch; nobody fills any now. */
@@ -302,7 +332,8 @@ void snapshots_adopt_all(struct tree *t)
     for (struct dirent *e; directory && (e = readdir(directory));) {
         if (e->d_name[0] == '.') continue;
         discard_unfinished(t, e->d_name);
-        snapshots_adopt(t, e->d_name, false);
+        snapshots_adopt(t, e->d_name);
+        forget_renamed(t, e->d_name);
     }
     if (directory) closedir(directory);
 }
@@ -340,7 +371,7 @@ int snapshots_rotate(struct tree *t, const char *serial, const char *name)
     pthread_mutex_lock(&t->catalog_lock);
     r = catalog_rename_snapshot(t->store->catalog, serial, name, older);
     pthread_mutex_unlock(&t->catalog_lock);
-    return r == -ENOENT ? snapshots_adopt(t, serial, true) : r;
+    return r == -ENOENT ? snapshots_adopt(t, serial) : r;
 }
 
 size_t snapshots_kept(struct tree *t)

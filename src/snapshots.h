@@ -15,9 +15,9 @@ int snapshots_make(struct tree *tree, const char *serial, const char *name);
 
 /* Removes directories whose row was deleted, makes what rows ask for and is not there. Logs its failures. */
 void snapshots_follow(struct tree *tree);
-/* The same for what is there without a row, which gets one; `automatic`: it was taken before something. */
-int snapshots_adopt(struct tree *tree, const char *serial, bool automatic);
-/* For all nodes. */
+/* What is there without a row gets one. */
+int snapshots_adopt(struct tree *tree, const char *serial);
+/* For all nodes, at the start: also removes what killed processes have begun. */
 void snapshots_adopt_all(struct tree *tree);
 
 /* The name is free for a new automatic snapshot: an older one gets its date to its name. */

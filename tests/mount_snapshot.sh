@@ -141,7 +141,11 @@ run umount "$mnt"
 run snapshot create n1 off
 run reset n1
 run snapshot list --json
-run reset n1 --to off
+# As a kill leaves it after the rename of an older one, before its row.
+mv "$COPPICE_STORE/nodes/n1/snapshots/"{before-reset,before-reset-20260102-030405}
+run reset n1 --to off --discard
+[[ $(names n1 | sort | xargs) == 'before-reset-20260102-030405 off' ]] || wrong "after a rename without its row: $(names n1)"
+[[ $(sqlite3 "$COPPICE_STORE/catalog.db" "SELECT automatic FROM snapshot WHERE name LIKE 'before%'") == 1 ]] || wrong 'not automatic'
 run node add c4 --from n1@off
 run fsck
 run mount "$mnt"
