@@ -1,5 +1,5 @@
-/* The daemon, or the command where none runs, killed inside of snapshot create and delete, reset and clone, under a load of 8
- * threads: each is done or not done, and what was answered is there.
+/* The daemon, or the command where none runs, killed inside of snapshot create and delete, reset, clone, promote, rebase, diff
+ * and export, under a load of 8 threads: each is done or not done, and what was answered is there.
  *
  * COPPICE_KILLS=100 for a long run by hand, COPPICE_RANDOM_SEED=N for the same dice again. */
 #include <fcntl.h>
@@ -19,16 +19,17 @@
 
 #define NODE "node-a"
 enum { LOADS = 2 }; /* of FAULT_THREADS threads */
-enum what { CREATE, DELETE, RESET, RESET_TO, CLONE, WHATS };
-static const char *const words[] = {"snapshot create", "snapshot delete", "reset", "reset --to", "clone"};
+enum what { CREATE, DELETE, RESET, RESET_TO, CLONE, PROMOTE, REBASE, DIFF, EXPORT, WHATS };
+static const char *const words[] = {"snapshot create", "snapshot delete", "reset", "reset --to", "clone",
+                                    "promote",         "rebase",          "diff",  "export"};
 
 static struct {
     uint64_t state;
     struct fault_load *loads[LOADS];
     int roots[LOADS]; /* directories below the node's root, stale after a reset */
     uint64_t moment;  /* when the command was begun */
-    int round, done, undone;
-    uint64_t typical; /* milliseconds that a command takes, as far as is known */
+    int round, done[WHATS], undone[WHATS];
+    uint64_t typical[WHATS]; /* milliseconds that a command takes, as far as is known */
     char last[32];    /* a snapshot that is there; "": none */
 } run;
 
@@ -143,17 +144,33 @@ static void check_all(void)
         must_hold(fault_load_check_all(run.loads[i], fault_store_at("%c", 'a' + i)), "%d: the node", run.round);
 }
 
-static void check_copy(const char *serial)
+static void check_tree(const char *root, const char *what)
 {
     for (int i = 0; i < LOADS; i++) {
         char path[1500];
 
-        snprintf(path, sizeof(path), "%s/%c", root_of(serial), 'a' + i);
-        must_hold(fault_load_check_copy(run.loads[i], path, run.moment), "%d: %s", run.round, serial);
+        snprintf(path, sizeof(path), "%s/%c", root, 'a' + i);
+        must_hold(fault_load_check_copy(run.loads[i], path, run.moment), "%d: %s", run.round, what);
     }
 }
 
+static void check_copy(const char *serial)
+{
+    check_tree(root_of(serial), serial);
+}
+
 /* ---- one command ---- */
+
+static bool replaces(enum what what)
+{
+    return what == RESET || what == RESET_TO || what == REBASE;
+}
+
+/* The image that the node does not stand on. */
+static const char *other_image(void)
+{
+    return strcmp(ask("SELECT image FROM identity WHERE serial = '" NODE "'"), "next") == 0 ? "base" : "next";
+}
 
 static pid_t start(enum what what, const char *name)
 {
@@ -164,6 +181,10 @@ static pid_t start(enum what what, const char *name)
         [RESET] = {"reset", NODE, "--force"},
         [RESET_TO] = {"reset", NODE, "--to", run.last, "--force"},
         [CLONE] = {"node", "add", name, "--from", NODE},
+        [PROMOTE] = {"image", "promote", name, NODE},
+        [REBASE] = {"rebase", NODE, other_image(), "--force"},
+        [DIFF] = {"diff", NODE},
+        [EXPORT] = {"node", "export", NODE, fault_store_beside("%s.tar", name)},
     };
 
     for (int i = 0; i < 6; i++) argv[3 + i] = (char *)lines[what][i];
@@ -183,17 +204,18 @@ static bool has_ended(pid_t pid, int *ret_status)
 }
 
 /* For as long as it takes, or less: true when it has ended by itself. */
-static bool let_run(pid_t pid, int *ret_status)
+static bool let_run(enum what what, pid_t pid, int *ret_status)
 {
-    uint64_t began = milliseconds(NULL), most = random_below(&run.state, run.typical * 5 / 4 + 2);
+    uint64_t began = milliseconds(NULL), *typical = &run.typical[what], most = random_below(&run.state, *typical * 5 / 4 + 2);
 
     while (milliseconds(NULL) - began < most) {
         if (has_ended(pid, ret_status)) {
-            run.typical = (run.typical + milliseconds(NULL) - began) / 2 + 1;
+            *typical = (*typical + milliseconds(NULL) - began) / 2 + 1;
             return true;
         }
         usleep(500);
     }
+    *typical += *typical / 4; /* too short perhaps: some must end */
     return false;
 }
 
@@ -212,10 +234,11 @@ static bool kill_under_load(enum what what, const char *name)
 
     load_start();
     usleep((useconds_t)random_below(&run.state, 150000));
-    for (int i = 0; i < LOADS && (what == RESET || what == RESET_TO); i++) fault_load_expect_replacement(run.loads[i]);
+    for (int i = 0; i < LOADS && what == REBASE; i++) fault_load_stop(run.loads[i]); /* it gives way to a node that writes */
+    for (int i = 0; i < LOADS && replaces(what); i++) fault_load_expect_replacement(run.loads[i]);
     run.moment = milliseconds(NULL);
     pid_t pid = start(what, name);
-    bool ended = let_run(pid, &status);
+    bool ended = let_run(what, pid, &status);
 
     if (!ended && random_below(&run.state, 4) == 0) kill(pid, SIGKILL); /* the command too, as when the machine's memory is short */
     kill_daemon();
@@ -234,7 +257,7 @@ static bool kill_unmounted(enum what what, const char *name)
     assert_true(fault_store_umount());
     run.moment = milliseconds(NULL);
     pid_t pid = start(what, name);
-    if (!let_run(pid, &status)) {
+    if (!let_run(what, pid, &status)) {
         kill(pid, SIGKILL);
         must(waitpid(pid, &status, 0));
     }
@@ -322,8 +345,46 @@ static bool check_clone(const char *name)
     return row;
 }
 
+/* Its tree is plain files. What was not made is made by a second try, with nothing in its way. */
+static bool check_promote(const char *name)
+{
+    bool row = *ask("SELECT 1 FROM image WHERE name = '%s'", name);
+
+    must_hold(row == (access(fault_store_beside("s/store/images/%s", name), F_OK) == 0), "%d: row %d of %s", run.round, row, name);
+    if (row) check_tree(fault_store_beside("s/store/images/%s/rootfs", name), name);
+    else must_coppice("image", "promote", name, NODE, NULL);
+    must_coppice("image", "remove", name, NULL, NULL);
+    return row;
+}
+
+/* Its changes are the same on either image, which are of one tree. */
+static bool check_rebase(void)
+{
+    bool done = *ask("SELECT 1 FROM snapshot WHERE name = 'before-rebase'");
+
+    if (!done) return false;
+    check_copy(NODE);
+    must_coppice("snapshot", "delete", NODE, "before-rebase", NULL);
+    return true;
+}
+
+static bool check_export(const char *name)
+{
+    const char *file = fault_store_beside("%s.tar", name);
+    bool done = access(file, F_OK) == 0;
+
+    if (!done) must_coppice("node", "export", NODE, file, NULL);
+    must_hold(harness_run(NULL, "tar", "-tf", file, NULL) == 0, "%d: %s is no tar", run.round, file);
+    unlink(file);
+    return done;
+}
+
 static bool check(enum what what, const char *name, const char *other)
 {
+    if (what == PROMOTE) return check_promote(name);
+    if (what == REBASE) return check_rebase();
+    if (what == EXPORT) return check_export(name);
+    if (what == DIFF) return true;
     if (what == CREATE) return check_create(name, other);
     if (what == DELETE) return check_delete();
     if (what == CLONE) return check_clone(name);
@@ -342,24 +403,27 @@ static void one_round(enum what what, bool (*kill_it)(enum what what, const char
     wait_until_nothing_is_left();
     bool done = check(what, name, other);
     must_hold(done || !answered, "%d: %s was answered and is not done", run.round, words[what]);
-    if (done && (what == RESET || what == RESET_TO)) load_new(fault_store_at("."));
+    if (done && replaces(what)) load_new(fault_store_at("."));
     else check_all();
     must_hold(fault_store_is_clean(where()), "%d: after %s", run.round, words[what]);
-    *(done ? &run.done : &run.undone) += 1;
+    (done ? run.done : run.undone)[what]++;
 }
 
 static void rounds(int count, bool (*kill_it)(enum what what, const char *name))
 {
-    run.done = run.undone = 0;
-    run.typical = 150;
+    memset(run.done, 0, sizeof(run.done));
+    memset(run.undone, 0, sizeof(run.undone));
+    for (int i = 0; i < WHATS; i++) run.typical[i] = i < PROMOTE ? 200 : 1200;
     for (int i = 0; i < count; i++) one_round((enum what)((unsigned)i % WHATS), kill_it);
-    print_message("%d kills: %d done, %d not done\n", count, run.done, run.undone);
+    print_message("%d kills; done and not:", count);
+    for (int i = 0; i < WHATS; i++) print_message("%s %s %d %d", i ? "," : "", words[i], run.done[i], run.undone[i]);
+    print_message("\n");
 }
 
 static void test_killed_daemons_leave_each_done_or_not_done(void **state)
 {
     (void)state;
-    rounds(rounds_wanted(WHATS * 2), kill_under_load);
+    rounds(rounds_wanted(WHATS + CLONE + 1), kill_under_load);
 }
 
 static void test_killed_commands_leave_each_done_or_not_done(void **state)
@@ -371,7 +435,7 @@ static void test_killed_commands_leave_each_done_or_not_done(void **state)
 static int setup(void **state)
 {
     (void)state;
-    fault_store_begin(110 + 8 * rounds_wanted(1));
+    fault_store_begin(180 + 8 * rounds_wanted(1));
     run.state = random_seed();
     for (int i = 0; i < LOADS; i++) {
         char path[1500];
@@ -397,6 +461,7 @@ static int setup_store(void **state)
     run.last[0] = '\0';
     must(mkdir(where(), 0755));
     fault_store_make(where());
+    must_coppice("image", "import", "next", fault_store_source(), "--no-templates");
     assert_true(fault_store_mount(where(), NULL));
     load_new(fault_store_source());
     return 0;
