@@ -1,5 +1,5 @@
-/* doctor_network: what would configure the interface anew that the root comes through, of the services that the node starts:
- * ifupdown, dhcpcd, NetworkManager, systemd-networkd. */
+/* doctor_network: what would configure the interface of the root anew, of the services that the node starts: ifupdown,
+ * dhcpcd, NetworkManager, systemd-networkd. */
 #include <errno.h>
 #include <fnmatch.h>
 #include <stdio.h>
@@ -76,7 +76,8 @@ static bool check_interfaces(struct doctor *d, const char *path, void *data)
         wired_of(line, name);
         if (!name[0]) continue;
         mend = io_format("sed -i -E '/^[[:space:]]*iface[[:space:]]+%s/,/^[[:space:]]*$/s/^/#/;"
-                         "/^[[:space:]]*(auto|allow-hotplug)[[:space:]]+%s/s/^/#/' '%s/%s'", name, name, d->path, path);
+                         "/^[[:space:]]*(auto|allow-hotplug)[[:space:]]+%s/s/^/#/' '%s/%s'",
+                         name, name, d->path, path);
         doctor_say(d, DOCTOR_WRONG, mend, "%s configures %s anew, which the root comes through", path, name);
         return false;
     }
@@ -161,9 +162,12 @@ static bool check_network_manager(struct doctor *d)
     take_unmanaged(d, "etc/NetworkManager/NetworkManager.conf", &unmanaged);
     each_file(d, "etc/NetworkManager/conf.d", "*.conf", take_unmanaged, &unmanaged);
     if (unmanaged) return true;
-    mend = io_format("mkdir -p '%s/etc/NetworkManager/conf.d' && printf '[keyfile]\\nunmanaged-devices+=interface-name:%s;interface-name:%s\\n' "
-                     ">'%s/etc/NetworkManager/conf.d/zz-coppice.conf'", d->path, boot_interfaces[0], boot_interfaces[1], d->path);
-    doctor_say(d, DOCTOR_WRONG, mend, "NetworkManager configures %s anew, which the root comes through", boot_interfaces[0]);
+    mend = io_format("mkdir -p '%s/etc/NetworkManager/conf.d' && printf "
+                     "'[keyfile]\\nunmanaged-devices+=interface-name:%s;interface-name:%s\\n' "
+                     ">'%s/etc/NetworkManager/conf.d/zz-coppice.conf'",
+                     d->path, boot_interfaces[0], boot_interfaces[1], d->path);
+    doctor_say(d, DOCTOR_WRONG, mend, "NetworkManager configures %s anew, which the root comes through",
+               boot_interfaces[0]);
     return false;
 }
 
@@ -210,7 +214,8 @@ static bool check_network_file(struct doctor *d, const char *path, void *data)
     if (file.keeps) return false;
     mend = io_format("mkdir -p '%s/%s' && printf '[Network]\\nKeepConfiguration=yes\\n' >'%s/%s/coppice.conf'", d->path,
                      drop_ins, d->path, drop_ins);
-    doctor_say(d, DOCTOR_WRONG, mend, "%s: systemd-networkd drops the root's address without KeepConfiguration=yes", path);
+    doctor_say(d, DOCTOR_WRONG, mend, "%s: systemd-networkd drops the root's address without KeepConfiguration=yes",
+               path);
     return false;
 }
 

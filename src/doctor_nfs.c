@@ -23,7 +23,8 @@
 static bool say_port(struct doctor *d, const char *what, int r, unsigned port)
 {
     if (r == 0) doctor_say(d, DOCTOR_OK, NULL, "port %u", port);
-    else if (r == -ENOENT) doctor_say(d, DOCTOR_WRONG, "systemctl restart nfs-server", "rpcbind knows no %s, version 3 over TCP", what);
+    else if (r == -ENOENT)
+        doctor_say(d, DOCTOR_WRONG, "systemctl restart nfs-server", "rpcbind knows no %s, version 3 over TCP", what);
     else doctor_say(d, DOCTOR_UNKNOWN, NULL, "without rpcbind nobody finds it");
     return r == 0;
 }
@@ -35,7 +36,9 @@ void doctor_rpcbind(struct doctor *d)
 
     if (r == 0 || r == -ENOENT) doctor_say(d, DOCTOR_OK, NULL, "%s:111 answers", doctor_server(d));
     else d->no_rpcbind = true;
-    if (d->no_rpcbind) doctor_say(d, DOCTOR_WRONG, "systemctl start rpcbind", "%s:111 does not answer: %s", doctor_server(d), log_reason(r));
+    if (d->no_rpcbind)
+        doctor_say(d, DOCTOR_WRONG, "systemctl start rpcbind", "%s:111 does not answer: %s", doctor_server(d),
+                   log_reason(r));
 }
 
 void doctor_mountd(struct doctor *d)
@@ -56,22 +59,40 @@ void doctor_nfsd(struct doctor *d)
 
 /* ---- exported to the node alone ---- */
 
+/* nfs-utils escapes in its table what ends a word, and no more. */
+static char *etab_path(const char *path)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    if (!out) return NULL;
+    for (const char *c = path; *c; c++)
+        if (strchr(" \t\n\\", *c)) fprintf(out, "\\%03o", *c);
+        else putc(*c, out);
+    if (fclose(out) == 0) return text;
+    free(text);
+    return NULL;
+}
+
 /* The options of "PATH\tCLIENT(OPTIONS)" in what exportfs has told the kernel; NULL: there is no such line. */
 static char *exported_options(const char *path, const char *client)
 {
-    _cleanup_free_ char *text = NULL, *escaped = export_path(path), *begin = escaped ? io_format("%s\t%s(", escaped, client) : NULL;
+    _cleanup_free_ char *text = NULL, *escaped = etab_path(path),
+                        *begin = escaped ? io_format("%s\t%s(", escaped, client) : NULL;
     char *rest;
 
     if (!begin || service_read(ETAB, &text) < 0) return NULL;
     rest = text;
     for (char *line; (line = strsep(&rest, "\n"));)
-        if (strncmp(line, begin, strlen(begin)) == 0) return io_format(",%.*s,", (int)strcspn(line + strlen(begin), ")"), line + strlen(begin));
+        if (strncmp(line, begin, strlen(begin)) == 0)
+            return io_format(",%.*s,", (int)strcspn(line + strlen(begin), ")"), line + strlen(begin));
     return NULL;
 }
 
 struct search {
     const char *path, *ip;
-    bool allowed; /* what holds the path is exported to the address, as far as a list tells: not of networks and names */
+    bool allowed; /* what holds the path is exported to the address, or to a network, which may hold it */
 };
 
 static int look_at_export(const char *path, const char *client, void *data)
@@ -93,8 +114,11 @@ static void say_by_list(struct doctor *d)
 
     if (r < 0) doctor_say(d, DOCTOR_UNKNOWN, NULL, "the server's list of exports: %s", log_reason(r));
     /* Some leave out what the one that asks may not mount. */
-    else if (!search.allowed) doctor_say(d, DOCTOR_UNKNOWN, mend, "not in the server's list for %s, as this machine is told", d->node->ip);
-    else doctor_say(d, DOCTOR_UNKNOWN, NULL, "in the server's list for %s: what that would read cannot be told from here", d->node->ip);
+    else if (!search.allowed)
+        doctor_say(d, DOCTOR_UNKNOWN, mend, "not in the server's list for %s, as this machine is told", d->node->ip);
+    else
+        doctor_say(d, DOCTOR_UNKNOWN, NULL,
+                   "in the server's list for %s: what that would read cannot be told from here", d->node->ip);
 }
 
 /* What exportfs was told of the node, which this machine may not mount. True: it is right. */
@@ -104,7 +128,9 @@ static bool check_own_export(struct doctor *d)
     _cleanup_free_ char *options = d->node->ip ? exported_options(d->path, d->node->ip) : NULL;
 
     if (d->node->ip && access(ETAB, F_OK) < 0) say_by_list(d);
-    else if (!d->node->ip) doctor_say(d, DOCTOR_WRONG, mend, "%s is not exported to this machine, and the node's ip is not known", d->path);
+    else if (!d->node->ip)
+        doctor_say(d, DOCTOR_WRONG, mend, "%s is not exported to this machine, and the node's ip is not known",
+                   d->path);
     else if (!options) doctor_say(d, DOCTOR_WRONG, mend, "%s is not exported to %s", d->path, d->node->ip);
     else if (!strstr(options, ",rw,")) doctor_say(d, DOCTOR_WRONG, mend, "exported to %s read-only", d->node->ip);
     else if (!strstr(options, ",no_root_squash,"))
@@ -147,7 +173,8 @@ static bool check_read(struct doctor *d, struct nfs_probe *probe)
         int r = nfs_probe_read(probe, paths[i], FILE_MOST, &read, &read_size);
         if (r == 0 && own_size == read_size && memcmp(own, read, own_size) == 0) return true;
         if (r == -ENOTDIR || r == -EINVAL) continue; /* a link stands in the way, which the probe does not follow */
-        doctor_say(d, DOCTOR_WRONG, "systemctl restart nfs-server", "%s is read by NFS as something else: %s", paths[i], r < 0 ? log_reason(r) : "another content");
+        doctor_say(d, DOCTOR_WRONG, "systemctl restart nfs-server", "%s is read by NFS as something else: %s", paths[i],
+                   r < 0 ? log_reason(r) : "another content");
         return false;
     }
     return true;

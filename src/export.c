@@ -30,19 +30,6 @@ static void write_path(FILE *out, const char *path)
     }
 }
 
-char *export_path(const char *path)
-{
-    char *text = NULL;
-    size_t size;
-    FILE *out = open_memstream(&text, &size);
-
-    if (!out) return NULL;
-    write_path(out, path);
-    if (fclose(out) == 0) return text;
-    free(text);
-    return NULL;
-}
-
 char *export_options(struct catalog *catalog, const struct catalog_node *node)
 {
     uint8_t key[32];

@@ -10,8 +10,5 @@
  * neither is known. Caller frees. 0 or negative errno. */
 int export_text(struct catalog *catalog, const char *mountpoint, const char *network, char **ret_text, int *ret_lines);
 
-/* A path as exports(5) has it, blanks and what else has a meaning as \ooo. Caller frees; NULL: no memory. */
-char *export_path(const char *path);
-
 /* The options of a node's own line, without the parentheses. Caller frees; NULL: no memory, or no key. */
 char *export_options(struct catalog *catalog, const struct catalog_node *node);

@@ -67,6 +67,7 @@ int owner_check(const char *path, const char *mountpoint)
     int r = owner_other(path, mountpoint, &is_other, &other);
 
     if (r < 0 || !other) return r;
-    log_error("%s: serves the mount on %s, and a machine serves one; 'coppice umount %s' ends that", path, other, other);
+    log_error("%s: serves the mount on %s, and a machine serves one; 'coppice umount %s' ends that", path, other,
+              other);
     return -EBUSY;
 }
