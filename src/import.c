@@ -284,7 +284,7 @@ static int add_row(struct import *import)
     int r = propose(import, boot);
 
     if (r < 0) return r;
-    r = db_begin(catalog_db(catalog));
+    r = db_exec(catalog_db(catalog), "BEGIN IMMEDIATE");
     if (r == 0) r = catalog_add_image(catalog, &image);
     if (r == 0) r = add_templates(import);
     if (r == 0) r = db_commit(catalog_db(catalog));

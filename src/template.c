@@ -333,12 +333,13 @@ static int note(struct turn *turn, size_t i)
     return put_rendering(turn->store, number, file->path, file->error);
 }
 
-/* catalog_lock held. Writes only what is news: a change of the catalog is the next turn's reason. Returns the failures. */
+/* catalog_lock held. Writes only what is news: a change of the catalog is the next turn's reason. Returns the failures. A transaction
+ * that began with reading would be refused at once (EBUSY) where another process has written since. */
 static int end(struct turn *turn)
 {
     struct db *db = catalog_db(turn->store->catalog);
     int64_t before = db_total_changes(db);
-    int failures = 0, r = db_begin(db);
+    int failures = 0, r = db_exec(db, "BEGIN IMMEDIATE");
 
     if (r == 0) r = forget_others(turn->store, turn->view->number, &turn->files);
     for (size_t i = 0; r == 0 && i < turn->files.count; i++) {

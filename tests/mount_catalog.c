@@ -472,6 +472,37 @@ static void test_a_killed_daemon_s_store_is_mounted_again(void **state)
     assert_true(is_there(harness_on_mount("system/after-kill/rootfs/etc")));
 }
 
+/* Writes rows, one after the other, by a process of its own. */
+static pid_t write_rows(void)
+{
+    const char *change = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500) "
+                         "SELECT 'UPDATE node SET hostname = ''h' || i || ''' WHERE serial = ''busy-1'';' FROM n";
+    pid_t writer = must(fork());
+    if (writer) return writer;
+    char *statements = NULL, *output = NULL;
+    bool is_good = harness_sql(&statements, change) == 0 && harness_sql(&output, statements) == 0;
+    if (!is_good) print_error("%s\n", output);
+    _exit(!is_good);
+}
+
+static void test_a_first_look_is_answered_while_others_write_to_the_catalog(void **state)
+{
+    enum { LOOKS = 60 };
+    int status;
+    (void)state;
+    sql("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
+        "INSERT INTO node(serial) SELECT 'busy-' || i FROM n", LOOKS);
+    pid_t writer = write_rows();
+    usleep(200000);
+    for (int i = 1; i <= LOOKS; i++) {
+        const char *path = harness_on_mount("system/busy-%d/rootfs/etc", i);
+        must_hold(is_there(path), "%s is not there", path);
+    }
+    must(waitpid(writer, &status, 0));
+    assert_int_equal(status, 0);
+    sql("DELETE FROM node WHERE serial LIKE 'busy-%%'");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -488,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_a_thousand_nodes_in_one_transaction_are_all_there),
         cmocka_unit_test(test_nodes_that_change_nothing_cost_no_disk),
         cmocka_unit_test(test_many_nodes_are_changed_and_deleted_at_once),
+        cmocka_unit_test(test_a_first_look_is_answered_while_others_write_to_the_catalog),
         cmocka_unit_test(test_the_levels_above_the_roots_are_read_only),
         cmocka_unit_test(test_the_levels_above_the_roots_are_read_only_for_users),
         cmocka_unit_test(test_nothing_moves_out_of_a_root_into_the_levels_above),
