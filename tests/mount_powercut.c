@@ -35,7 +35,7 @@ struct run {
 };
 
 /* Async so seldom that only an fsync commits. */
-static const struct run small_run = {.plan = {.operations = 3}, .is_alone = true},
+static const struct run small_run = {.plan = {.operations = 2}, .is_alone = true},
                         long_runs[RUNS] = {{.plan = {.operations = 250}},
                                        {.plan = {.operations = 100, .writes = true}},
                                        {.plan = {.operations = 250}, .options = "async=60"},
