@@ -53,7 +53,7 @@ void scratch_tmpfs(void **state, const char *name, unsigned size)
     _cleanup_free_ char *options = io_format("size=%uk", size);
 
     if (unshare(CLONE_NEWNS) < 0) skip();
-    assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    assert_int_equal(mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL), 0);
     assert_int_equal(mkdir(scratch_path(state, name), 0755), 0);
     assert_int_equal(mount("none", scratch_path(state, name), "tmpfs", 0, options), 0);
     snprintf(mounted, sizeof(mounted), "%s", scratch_path(state, name));
