@@ -1,13 +1,13 @@
 #!/bin/bash
 # How long a node stops for a snapshot, and until a reset shows the new view: medians over ROUNDS, in a private store below DIR.
 #
-#     bench/snapshots.sh COPPICE DIR [FILES] [ROUNDS]
+#     bench/snapshots.sh COPPICE DIR [FILES] [ROUNDS] [sync]
 #
 # The pause is the longest that one of a row of small writes takes while the snapshot is made, beside the longest of as many
 # milliseconds without one. A reset's time is that of the whole command; the view is looked into right after it.
 set -eu
 export LC_ALL=C
-coppice=$1 files=${3:-100000} rounds=${4:-5}
+coppice=$1 files=${3:-100000} rounds=${4:-5} options=${5:-async}
 work=$(mktemp -d "$2/coppice-bench.XXXXXX")
 export COPPICE_STORE=$work/store
 root=$work/mnt/system/n1/rootfs
@@ -22,16 +22,19 @@ echo a >"$work/image/etc/a"
     "$coppice" mount -o async "$work/mnt"
 } >/dev/null 2>&1
 
-python3 - "$coppice" "$root" "$files" "$rounds" <<'P'
+python3 - "$coppice" "$root" "$files" "$rounds" "$work/mnt" "$options" <<'P'
 import os, statistics, subprocess, sys, threading, time
 
-coppice, root, files, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+coppice, root, files, rounds, mountpoint, options = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:]
 
 for i in range(files):
     if i % 1000 == 0:
         os.mkdir(f"{root}/d{i // 1000}")
     with open(f"{root}/d{i // 1000}/f{i}", "wb") as f:
         f.write(b"x")
+if options != "async": # in which the files are made sooner
+    subprocess.run([coppice, "umount", mountpoint], check=True)
+    subprocess.run([coppice, "mount", "-o", options, mountpoint], check=True)
 
 def run(*words):
     began = time.monotonic()
@@ -73,7 +76,7 @@ for i in range(rounds):
     back.append(run("reset", "n1", "--to", f"s{i}", "--force", "--discard"))
     if sum(len(names) for _, _, names in os.walk(root)) != files + 1:
         sys.exit("files are missing after a reset to a snapshot")
-print(f"{files} changed files, medians of {rounds}")
+print(f"{files} changed files, -o {options}, medians of {rounds}")
 show("snapshot create, the command", [took for _, took in create])
 show("  longest write meanwhile", [pause for pause, _ in create])
 show("  longest write without one", quiet)

@@ -56,7 +56,8 @@ struct view {
 
     uint64_t settled; /* objects of lower numbers are shared, and on the disk; of whoever takes snapshots, one at a time */
     int tidy_error; /* the last, so that it is told once; the housekeeper's own */
-    /* Shared by whoever uses contents, exclusive for the instant in which a snapshot comes to share all objects. */
+    /* Shared by whoever uses contents, exclusive for the instant in which a snapshot comes to share all objects. Never taken twice by one
+     * thread: a snapshot that comes between would wait for it, and it for the snapshot. */
     pthread_rwlock_t freeze_lock;
 
     /* Guards an inode's contents, by number: for reading shared, for writing exclusive. */
