@@ -142,6 +142,16 @@ int catalog_add_snapshot(struct catalog *c, const struct catalog_snapshot *row)
     return change(c, s);
 }
 
+int catalog_check_snapshot(struct catalog *c, const struct catalog_snapshot *row)
+{
+    int r = begin(c);
+
+    if (r < 0) return r;
+    r = catalog_add_snapshot(c, row);
+    end(c, -ECANCELED);
+    return r;
+}
+
 int catalog_made_snapshot(struct catalog *c, const char *node, const char *name, const char *image, int64_t made)
 {
     _cleanup_stmt_ db_stmt *s = NULL;

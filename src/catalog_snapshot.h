@@ -25,6 +25,9 @@ int catalog_snapshot(struct catalog *catalog, const char *node, const char *name
 /* A row: with `made` of a snapshot that is there, without it the wish for one. -EEXIST, -EINVAL: see catalog_message(). */
 int catalog_add_snapshot(struct catalog *catalog, const struct catalog_snapshot *snapshot);
 
+/* What catalog_add_snapshot() would say; adds nothing. */
+int catalog_check_snapshot(struct catalog *catalog, const struct catalog_snapshot *snapshot);
+
 /* The wish is fulfilled; -ENOENT: nobody wants it any more. */
 int catalog_made_snapshot(struct catalog *catalog, const char *node, const char *name, const char *image, int64_t made);
 

@@ -96,7 +96,7 @@ int cmd_operate(struct store *store, char **ret_text, const char *operation, ...
     r = join(&request, operation, more);
     va_end(more);
     if (r < 0) {
-        log_error("%s: %s", operation, r == -EINVAL ? "tabs and line ends are not allowed in names" : log_reason(r));
+        log_error("%s: %s", operation, r == -EINVAL ? "tabs and line ends are not allowed" : log_reason(r));
         return r;
     }
     r = ask(store, request, &reply);

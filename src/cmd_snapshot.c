@@ -42,19 +42,11 @@ int cmd_snapshot_create(struct cmd *cmd)
     const char *note = NULL;
     const struct cmd_option options[] = {{.name = "note", .value = &note}, {0}};
     _cleanup_store_ struct store *store = NULL;
-    int r;
 
     if (!cmd_parse(cmd, options)) return cmd->status;
     const char *serial = cmd->operands[0], *name = cmd->operands[1];
     if (store_open(&store, cmd->store) < 0 || check_node(store, serial) < 0) return CMD_FAILED;
-    r = catalog_add_snapshot(store->catalog, &(struct catalog_snapshot){.node = (char *)serial, .name = (char *)name,
-                                                                        .note = (char *)note});
-    if (r < 0) return refused(store, serial, name, r);
-    r = cmd_operate(store, NULL, "snapshot", serial, name, NULL);
-    if (r < 0) {
-        catalog_remove_snapshot(store->catalog, serial, name); /* else the next daemon would make it */
-        return CMD_FAILED;
-    }
+    if (cmd_operate(store, NULL, "snapshot", serial, name, note ? note : "", NULL) < 0) return CMD_FAILED;
     printf("snapshot %s of node %s made\n", name, serial);
     return CMD_DONE;
 }

@@ -268,11 +268,35 @@ static int run_switch(struct call *c)
 
 /* ---- copies ---- */
 
+/* The catalog speaks to users of the sqlite3 shell: without its table. */
+static const char *without_table(const char *message)
+{
+    return strncmp(message, "snapshot: ", 10) == 0 ? message + 10 : message;
+}
+
+/* Before the name becomes a path. */
+static int check_wanted(struct call *c, const struct catalog_snapshot *row)
+{
+    struct catalog *catalog = c->tree->store->catalog;
+    int r;
+
+    pthread_mutex_lock(&c->tree->catalog_lock);
+    r = catalog_check_snapshot(catalog, row);
+    if (r == -EINVAL) fail(c, r, "node %s: snapshot %s: %s", row->node, row->name, without_table(catalog_message(catalog)));
+    pthread_mutex_unlock(&c->tree->catalog_lock);
+    return r;
+}
+
 static int run_snapshot(struct call *c)
 {
-    int r = snapshots_make(c->tree, c->fields[1], c->fields[2]);
+    struct catalog_snapshot row = {.node = c->fields[1], .name = c->fields[2], .note = c->fields[3]};
+    int r;
 
-    if (r == -ENOENT) return fail(c, r, "node %s: snapshot %s: no such node, or its row is gone", c->fields[1], c->fields[2]);
+    snapshots_follow(c->tree); /* the name of a deleted one is free */
+    r = check_wanted(c, &row);
+    if (r == 0) r = snapshots_create(c->tree, &row);
+    if (r == -EEXIST) return fail(c, r, "node %s: snapshot %s: exists already", row.node, row.name);
+    if (r == -ENOENT) return fail(c, r, "node %s: no such node", row.node);
     return report(c, r, "the snapshot could not be made");
 }
 

@@ -3,7 +3,7 @@
  *
  * A request is one line of fields with tabs between, as is the reply: "ok", or "error" and what to tell the user.
  *
- *   snapshot SERIAL NAME                      makes the snapshot of that row
+ *   snapshot SERIAL NAME NOTE                 makes the snapshot
  *   reset SERIAL NAME force|- keep|-          NAME "": to the image; keep: what was goes to snapshot before-reset
  *   clone SERIAL NAME NEW MAC IP HOSTNAME     NAME "": as it is now; "" for what is not known of NEW
  *   copy SERIAL NAME DIR                      into the new directory nodes/DIR, .copy-…; the reply has the sequence number of that instant

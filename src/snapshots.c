@@ -149,6 +149,23 @@ int snapshots_make(struct tree *t, const char *serial, const char *name)
     return r;
 }
 
+int snapshots_create(struct tree *t, const struct catalog_snapshot *wanted)
+{
+    _cleanup_place_ struct place p = {.fd = -1};
+    _cleanup_free_ char *image = NULL;
+    struct catalog_snapshot row = *wanted;
+    int r = place_make(&p, t, row.node);
+
+    if (r < 0) return r;
+    if (is_there(&p, row.name)) return -EEXIST;
+    r = fill(t, row.node, &p, row.name, &image, &row.made);
+    if (r < 0) return r;
+    row.image = image;
+    r = row_add(t, &row);
+    if (r < 0) switch_discard(p.fd, row.name, t->nodes_fd, row.node);
+    return r;
+}
+
 /* ---- rows and directories ---- */
 
 struct names {

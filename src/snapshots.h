@@ -4,11 +4,16 @@
 
 #include <stddef.h>
 
+#include "catalog_snapshot.h"
 #include "tree.h"
 
 /* The setting that says how many snapshots taken before a reset or rebase are kept. */
 #define SNAPSHOTS_KEEP_SETTING "keep_automatic"
 #define SNAPSHOTS_KEEP_DEFAULT 3
+
+/* Makes the snapshot, whose row appears afterwards: so that a kill leaves it of this instant or not at all. wanted->image and ->made are not
+ * looked at. -EEXIST. */
+int snapshots_create(struct tree *tree, const struct catalog_snapshot *wanted);
 
 /* Makes the snapshot that a row asks for. -ENOENT: no such node, no such row. */
 int snapshots_make(struct tree *tree, const char *serial, const char *name);

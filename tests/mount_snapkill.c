@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -28,6 +29,7 @@ static struct {
     struct fault_load *loads[LOADS];
     int roots[LOADS]; /* directories below the node's root, stale after a reset */
     uint64_t moment;  /* when the command was begun */
+    time_t killed;    /* by when all was over */
     int round, done[WHATS], undone[WHATS];
     uint64_t typical[WHATS]; /* milliseconds that a command takes, as far as is known */
     char last[32];    /* a snapshot that is there; "": none */
@@ -240,9 +242,11 @@ static bool kill_under_load(enum what what, const char *name)
     pid_t pid = start(what, name);
     bool ended = let_run(what, pid, &status);
 
-    if (!ended && random_below(&run.state, 4) == 0) kill(pid, SIGKILL); /* the command too, as when the machine's memory is short */
+    if (!ended && random_below(&run.state, what == CREATE ? 2 : 4) == 0) kill(pid, SIGKILL); /* the command too, as when the machine's memory is short */
     kill_daemon();
     if (!ended) must(waitpid(pid, &status, 0));
+    run.killed = time(NULL);
+    if (what == CREATE) sleep(1); /* what is made afterwards tells itself by its time */
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
@@ -261,6 +265,7 @@ static bool kill_unmounted(enum what what, const char *name)
         kill(pid, SIGKILL);
         must(waitpid(pid, &status, 0));
     }
+    run.killed = time(NULL);
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
@@ -298,6 +303,7 @@ static bool check_create(const char *name, const char *other)
 
     snprintf(path, sizeof(path), NODE "/snapshots/%s", name);
     must_hold(row == is_there(path), "%d: row %d of %s", run.round, row, name);
+    must_hold(!row || atoll(ask("SELECT made FROM snapshot WHERE name = '%s'", name)) <= run.killed, "%d: %s is of a later instant", run.round, name);
     if (row) look_into(name, other), check_copy(other);
     if (row) snprintf(run.last, sizeof(run.last), "%s", name);
     return row;
