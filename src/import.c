@@ -218,10 +218,10 @@ static void warn_if_incomplete(struct import *import)
     log_warning("image %s: looks incomplete: it has neither an init nor a shell", import->name);
 }
 
-/* What a Raspberry Pi's firmware or a PC's boot ROM reads is at /boot/firmware in newer systems, at /boot in older ones. */
+/* What a Raspberry Pi's firmware, a PC's boot ROM or U-Boot reads is at /boot/firmware in newer systems, at /boot in older ones. */
 static const char *find_boot(struct import *import)
 {
-    static const char *const patterns[] = {"start*.elf", "bootcode.bin", "config.txt", "cmdline.txt", "pxelinux.0", "*.efi"};
+    static const char *const patterns[] = {"start*.elf", "bootcode.bin", "config.txt", "cmdline.txt", "pxelinux.0", "*.efi", "boot.scr*", "extlinux"};
     _cleanup_listing_ struct listing listing = {0};
     _cleanup_close_ int fd = io_open_beneath(import->rootfs_fd, "boot/firmware", O_RDONLY | O_DIRECTORY, 0);
 

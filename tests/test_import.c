@@ -627,6 +627,7 @@ static void test_boot_directory(void **state)
     check_boot(state, "boot/firmware/bootcode.bin", "boot/firmware");
     check_boot(state, "boot/firmware/config.txt", "boot/firmware");
     check_boot(state, "boot/firmware/pxelinux.0", "boot/firmware");
+    check_boot(state, "boot/firmware/boot.scr.uimg", "boot/firmware");
     check_boot(state, "boot/firmware/cmdline.txt", "boot/firmware");
 }
 
