@@ -52,8 +52,9 @@ function(coppice_vm_test name timeout)
         ENVIRONMENT COPPICE_VM_LOGS=${CMAKE_BINARY_DIR}/vm-logs)
 endfunction()
 
-coppice_vm_test(vm 2400 1 5)
-coppice_vm_test(vm_more 5400 6 3 8 2 4)
+coppice_vm_test(vm 2400 1 6 5)
+coppice_vm_test(vm_more 7200 3 8 2 4)
+coppice_vm_test(vm_arm64 5400 7)
 # No machine, but it needs Debian's mirror and some minutes too.
 add_test(NAME board COMMAND ${CMAKE_SOURCE_DIR}/tests/vm/board CONFIGURATIONS vm)
 set_tests_properties(board PROPERTIES LABELS vm TIMEOUT 900 RUN_SERIAL ON ENVIRONMENT COPPICE=${CMAKE_BINARY_DIR}/coppice)

@@ -2,12 +2,13 @@
 
 import os
 import random
+import resource
 import shutil
 import subprocess
 import tempfile
 import time
 
-from machine import Failure, Machine
+from machine import Arm64, Failure, Machine
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
@@ -41,8 +42,12 @@ class Node:
 
 
 class Lab:
-    def __init__(self, cache, directory):
+    """drive: QEMU's options for the store's disk. memory: the router's, in MiB."""
+
+    def __init__(self, cache, directory, drive="", memory=1024):
         self.cache = cache
+        self.drive = drive
+        self.memory = memory
         self.directory = tempfile.mkdtemp(prefix="coppice-vm-", dir=directory)
         # One Ethernet for all of them, which lives as long as any of them: multicast on the loopback interface.
         self.lan = f"239.77.{random.randrange(256)}.{random.randrange(1, 255)}:{random.randrange(20000, 30000)}"
@@ -50,6 +55,9 @@ class Lab:
         self.router = None
         self.nodes = []
         self.store_disk = os.path.join(self.directory, "store.img")
+        # The router's disks from /dev/vdd on: what it imports, and whatever else it is given.
+        self.more_disks = [f"file={path},format=raw,readonly=on" for path in (f"{cache}/node.img", f"{cache}/arm64.img")
+                           if os.path.exists(path)]
 
     # ---- machines ----
 
@@ -62,14 +70,15 @@ class Lab:
         return ["-netdev", f"socket,id=lan,mcast={self.lan},localaddr=127.0.0.1",
                 "-device", f"{model},netdev=lan,mac={mac}{rom}"]
 
-    def add_router(self, name="router", number=1, store=None, drive=""):
+    def add_router(self, name="router", number=1):
         """Its own disk forgets everything when it is switched off; what lasts is on the store's disk."""
-        disks = [f"file={self.cache}/router.ext4,format=raw,snapshot=on", f"file={self.directory}/payload.tar,format=raw,readonly=on",
+        disks = [f"file={self.cache}/router.ext4,format=raw,snapshot=on",
+                 f"file={self.directory}/payload.tar,format=raw,readonly=on",
                  # Flushes end in the host's memory, which killing QEMU does not touch: a power cut takes what the guest's
                  # kernel has not written, as it does with a disk that flushes; and a busy host's disk costs no minutes.
-                 f"file={store or self.store_disk},format=raw,cache=unsafe{drive}",
-                 f"file={self.cache}/node.img,format=raw,readonly=on"]
-        arguments = ["-m", "1024", "-smp", "2", "-kernel", f"{self.cache}/router.vmlinuz", "-initrd", f"{self.cache}/router.initrd",
+                 f"file={self.store_disk},format=raw,cache=unsafe{self.drive}",
+                 *self.more_disks]
+        arguments = ["-m", str(self.memory), "-smp", "2", "-kernel", f"{self.cache}/router.vmlinuz", "-initrd", f"{self.cache}/router.initrd",
                      "-append", "console=ttyS0 panic=-1 net.ifnames=0 quiet systemd.show_status=0",
                      *self.network(f"52:54:00:c0:98:{number:02x}", ",romfile=")]
         for disk in disks:
@@ -79,6 +88,10 @@ class Lab:
     def add_node(self, node):
         """Has no disk: it boots what its ROM is told over the network."""
         node.machine = self._add(node.hostname, ["-m", "768", "-smp", "1", *self.network(node.mac, ",bootindex=0")])
+        return node
+
+    def add_arm64(self, node):
+        node.machine = self._add(node.hostname, ["-m", "768", "-smp", "1", *self.network(node.mac, ",romfile=")], Arm64)
         return node
 
     def add_board(self, macs):
@@ -94,8 +107,11 @@ class Lab:
 
     # ---- what the router runs ----
 
-    def build(self):
-        """Builds this tree in the router's Debian, and packs what the router gets of it."""
+    def last_disk(self):
+        return f"vd{chr(ord('c') + len(self.more_disks))}"
+
+    def build(self, programs=()):
+        """Builds this tree in the router's Debian, and packs what the router gets of it, and these programs."""
         root = os.path.join(self.cache, "router")
         source, output = "/usr/src/coppice", "/var/tmp/payload"
         os.makedirs(root + source, exist_ok=True)
@@ -107,15 +123,16 @@ class Lab:
         shutil.copytree(os.path.join(HERE, "router"), root + output, dirs_exist_ok=True)
         os.makedirs(root + output + "/usr/local/share", exist_ok=True)
         shutil.copy(os.path.join(SOURCE, "tests", "boot_rom.py"), root + output + "/usr/local/share/")
+        for program in programs:
+            shutil.copy(program, root + output + "/usr/local/sbin/")
         call("tar", "-cf", f"{self.directory}/payload.tar", "-C", root + output, "--owner=0", "--group=0", ".")
 
-    def make_store_disk(self, path=None, size="6G"):
-        path = path or self.store_disk
-        call("mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", path, size)
+    def make_store_disk(self):
+        call("mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", self.store_disk, "6G")
 
-    def start_router(self):
+    def start_router(self, programs=()):
         """The router with an empty store, up to the image; no node yet."""
-        self.build()
+        self.build(programs)
         self.make_store_disk()
         self.router = self.add_router()
         self.router.start()
@@ -125,8 +142,14 @@ class Lab:
     def sql(self, text):
         return self.router.run(f"sqlite3 -batch /var/lib/coppice/catalog.db \"{text}\"")
 
-    def insert(self, node):
-        self.sql(f"INSERT INTO node(serial, mac, ip, hostname) VALUES('{node.serial}', '{node.mac}', '{node.ip}', '{node.hostname}')")
+    def insert(self, node, image="NULL"):
+        self.sql("INSERT INTO node(serial, mac, ip, hostname, image) "
+                 f"VALUES('{node.serial}', '{node.mac}', '{node.ip}', '{node.hostname}', {image})")
+
+    def cpu_seconds(self):
+        """What the machines have used of this one's processors since the start, with all else that was run for them."""
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return ended.ru_utime + ended.ru_stime + sum(machine.cpu_seconds() for machine in self.machines)
 
     def close(self, logs=None):
         """Ends the machines and removes their files, but moves the consoles' logs to that directory."""

@@ -152,6 +152,13 @@ class Machine:
     def is_on(self):
         return self.process is not None and self.process.poll() is None
 
+    def cpu_seconds(self):
+        if not self.is_on():
+            return 0.0
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
+            words = stat.read().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
     def cut_power(self):
         """Off, as when the plug is pulled: what the machine's kernel had not given to its disk is lost."""
         if self.process:
@@ -173,3 +180,11 @@ class Machine:
         self.wait_off()
         self.start()
         return self.wait_up(timeout)
+
+
+class Arm64(Machine):
+    """Its firmware is U-Boot, which asks by DHCP and TFTP for a script."""
+
+    qemu = "qemu-system-aarch64"
+    firmware = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
+    board = ["-accel", "tcg,thread=multi", "-machine", "virt", "-cpu", "cortex-a53", "-bios", firmware]
