@@ -200,8 +200,8 @@ static int take_effect(struct call *c, struct target *g, struct condition *condi
     }
     if (keep && !snapshots_kept(c->tree)) keep = NULL;
     target_release_view(g);
-    r = keep ? snapshots_rotate(c->tree, g->serial, keep) : 0;
-    if (r == 0) r = switch_prepare(&g->place, keep);
+    r = keep ? report(c, snapshots_rotate(c->tree, g->serial, keep), "its older snapshot cannot be renamed") : 0;
+    if (r == 0) r = report(c, switch_prepare(&g->place, keep), "its new changes cannot be put into place");
     if (r == 0) r = tree_replace(g->node, &how, c->ops->changes);
     if (r == -EBUSY) return fail(c, r, "node %s: requests are under way that do not end", g->serial);
     if (r < 0) return report(c, r, "its changes could not be replaced");
