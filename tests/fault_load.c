@@ -274,71 +274,9 @@ bool fault_load_check_all(struct fault_load *load, const char *root)
     return is_good;
 }
 
-/* What the model holds after `upto` operations, and after those that only wrote bytes since. */
-static struct fault_model *with_late_writes(const struct lane *lane, const struct fault_model *m, int upto)
-{
-    struct fault_model *late = fault_model_clone(m);
-    for (int i = upto; i < answered(lane); i++)
-        fault_model_apply_late_write(late, &lane->ops[i]);
-    return late;
-}
-
-static struct fault_model *agreeing_prefix(const struct lane *lane, const struct fault_model *m, int upto,
-                                           const struct fault_model *found, char *why, size_t room)
-{
-    const struct fault_op *last = answered(lane) < lane->count ? &lane->ops[lane->count - 1] : NULL;
-    bool is_next = last && upto == answered(lane),
-         is_late = last && !is_next && fault_model_writes_in_parts(lane->now, last);
-    if (!is_next && !is_late && !fault_model_agrees(m, found, false, why, room)) return NULL;
-    struct fault_model *late = with_late_writes(lane, m, upto), *agreed;
-    if (is_late) {
-        fault_model_keep_old(late, FAULT_PAGE);
-        fault_model_apply_late_write(late, last);
-    }
-    agreed = agreeing(late, is_next ? last : NULL, parts_of(m, is_next ? last : NULL), found, why, room);
-    fault_model_free(late);
-    return agreed;
-}
-
 static bool is_sync(const struct fault_op *op)
 {
     return op->kind == FAULT_FSYNC || op->is_synced;
-}
-
-static int first_recent(const struct lane *lane, uint64_t moment)
-{
-    int first = 0;
-    for (int i = 0; i < answered(lane); i++) {
-        if (lane->ops[i].acked <= moment || is_sync(&lane->ops[i])) first = i + 1;
-    }
-    return first;
-}
-
-static bool check_recent(struct lane *lane, const char *root, uint64_t moment)
-{
-    char why[1200] = "";
-    struct fault_model *found = read_lane(lane, root), *m, *agreed = NULL;
-    if (!found) return false;
-    m = fault_model_clone(lane->base);
-    int first = first_recent(lane, moment), upto = 0;
-    for (; !agreed && upto <= answered(lane); upto++) {
-        if (upto > 0) fault_model_apply(m, &lane->ops[upto - 1]);
-        if (upto >= first) agreed = agreeing_prefix(lane, m, upto, found, why, sizeof(why));
-    }
-    if (!agreed)
-        print_error("thread %d: no state after operation %d … %d agrees\n", lane->number, first, answered(lane));
-    if (!agreed) print_lane(lane, answered(lane), why);
-    else go_on_from(lane, agreed, found);
-    fault_model_free(m);
-    fault_model_free(found);
-    return agreed != NULL;
-}
-
-bool fault_load_check_recent(struct fault_load *load, const char *root, uint64_t moment)
-{
-    bool is_good = true;
-    for (int i = 0; i < FAULT_THREADS; i++) is_good = check_recent(&load->lanes[i], root, moment) && is_good;
-    return is_good;
 }
 
 static bool check_cut_lane(struct lane *lane, const char *root, uint64_t moment, unsigned unit, bool goes_on)

@@ -37,15 +37,12 @@ bool fault_load_join(struct fault_load *load);
 /* Operations answered in all. */
 long fault_load_count(const struct fault_load *load);
 
-/* Each of the five: false, and printed with the last operations, when the tree at `root` does not follow from
+/* Each of the four: false, and printed with the last operations, when the tree at `root` does not follow from
  * them.
  *
  * Every operation that was answered is there; those that were not wholly or not at all. What is there becomes
  * what the next fault_load_start() goes on from. */
 bool fault_load_check_all(struct fault_load *load, const char *root);
-/* Operations answered after `moment` may be missing, from one of them on; but no bytes written. Goes on as the
- * above. */
-bool fault_load_check_recent(struct fault_load *load, const char *root, uint64_t moment);
 /* A tree that was copied at one instant after `moment`: what was answered until then is there, of what came later the first
  * operations of each thread. Changes nothing of what the others look at. */
 bool fault_load_check_copy(struct fault_load *load, const char *root, uint64_t moment);

@@ -226,7 +226,8 @@ static void punch_bytes(struct fault_model *m, struct file *f, const struct faul
     memset(f->bytes + op->offset, 0, end - op->offset);
 }
 
-/* Answered, the size is on the disk, and with it all that lies within. */
+/* Answered, the size is on the disk, and with it all that lies within. Else what made the file longer may be taken back though
+ * later operations are there: a new object that was lost takes the length with it. */
 static void truncate_bytes(struct fault_model *m, struct file *f, uint64_t size, bool is_answered)
 {
     if (size < f->size) memset(f->bytes + size, 0, f->size - size);
@@ -236,6 +237,7 @@ static void truncate_bytes(struct fault_model *m, struct file *f, uint64_t size,
         if (keep < m->unit) memset(u->bytes + keep, 0, m->unit - keep);
     }
     if (is_answered) f->old_sizes_count = 0;
+    else if (size > f->size) keep_size(f, f->size);
     f->size = size;
     f->is_large = size > FAULT_ROW_MAX || (f->is_large && size > 0);
 }
