@@ -2,8 +2,9 @@
  *
  *     work NAME DIRECTORY [FILE]
  *
- * Prints one number on standard output: what NAME takes, in the unit that `work --list` says. DIRECTORY is the root of a
- * tree; what is written goes to DIRECTORY/tmp/work and is removed. FILE: of the tree, for what reads or changes one. */
+ * Prints what NAME takes, in the unit that `work --list` says, and of the same time: CPU seconds of this process, those of
+ * process $DAEMON_PID (0 without), and how many units it was. DIRECTORY is the root of a tree; what is written goes to DIRECTORY/tmp/work
+ * and is removed. FILE: of the tree, for what reads or changes one. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -48,6 +50,52 @@ static double now(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static double cpu_now(void)
+{
+    struct rusage use;
+
+    getrusage(RUSAGE_SELF, &use);
+    return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) + (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
+}
+
+/* proc(5), /proc/PID/stat: utime and stime, behind the name, which may have anything in it. */
+static double daemon_cpu_now(void)
+{
+    const char *pid = getenv("DAEMON_PID");
+    unsigned long user = 0, system = 0;
+    char path[64], line[1024];
+    FILE *stat;
+
+    if (!pid) return 0;
+    snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+    stat = fopen(path, "re");
+    if (!stat) die("open", path);
+    if (fgets(line, sizeof(line), stat))
+        sscanf(strrchr(line, ')') + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
+    fclose(stat);
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static double began, cpu, daemon_cpu, amount;
+
+static void begin(void)
+{
+    cpu = cpu_now();
+    daemon_cpu = daemon_cpu_now();
+    began = now();
+}
+
+/* Microseconds for each of so many, since begin(). */
+static double end(double count)
+{
+    double took = now() - began;
+
+    cpu = cpu_now() - cpu;
+    daemon_cpu = daemon_cpu_now() - daemon_cpu;
+    amount = count;
+    return took / count * 1e6;
 }
 
 static uint64_t roll(uint64_t below)
@@ -103,13 +151,11 @@ static void stat_all(void)
 
 static double stat_warm(void)
 {
-    double began;
-
     list_files(STAT_FILES, 0, INT64_MAX);
     stat_all();
-    began = now();
+    begin();
     for (int round = 0; round < 5; round++) stat_all();
-    return (now() - began) / 5 / (double)path_count * 1e6;
+    return end(5 * (double)path_count);
 }
 
 static void read_all(void)
@@ -127,13 +173,11 @@ static void read_all(void)
 
 static double open_read_close_warm(void)
 {
-    double began;
-
     list_files(READ_FILES, 4096, 65536);
     read_all();
-    began = now();
+    begin();
     for (int round = 0; round < 5; round++) read_all();
-    return (now() - began) / 5 / (double)path_count * 1e6;
+    return end(5 * (double)path_count);
 }
 
 /* ---- names ---- */
@@ -193,18 +237,18 @@ static void *run_worker(void *data)
     return NULL;
 }
 
-/* Operations per second of one step. */
+/* Microseconds for each of one step. */
 static double run_step(enum step step, int threads, int files, bool durable)
 {
     struct worker workers[4];
-    double began = now();
 
+    begin();
     for (int i = 0; i < threads; i++) {
         workers[i] = (struct worker){.number = i, .files = files, .durable = durable, .step = step};
         if (pthread_create(&workers[i].thread, NULL, run_worker, &workers[i])) die("thread", scratch);
     }
     for (int i = 0; i < threads; i++) pthread_join(workers[i].thread, NULL);
-    return (now() - began) / ((double)threads * files) * 1e6;
+    return end((double)threads * files);
 }
 
 static double names(enum step wanted, int threads)
@@ -246,40 +290,34 @@ static int open_big(int flags)
     return fd;
 }
 
+/* Microseconds for each MiB, so that less is better everywhere. */
 static double write_big(int fd, size_t piece, size_t size)
 {
     char *buffer = block(piece);
-    double began = now();
 
+    begin();
     for (size_t at = 0; at < size; at += piece)
         if (pwrite(fd, buffer, piece, (off_t)at) != (ssize_t)piece) die("write", "big");
     if (fsync(fd) < 0) die("fsync", "big");
     free(buffer);
-    return now() - began;
+    return end((double)size / MIB);
 }
 
-/* MiB per second is told as microseconds per MiB, so that less is better everywhere. */
-static double per_mib(double took, size_t size)
-{
-    return took / ((double)size / MIB) * 1e6;
-}
-
-static double write_1m(void) { return per_mib(write_big(open_big(O_TRUNC), MIB, BIG_SIZE), BIG_SIZE); }
-static double write_64k(void) { return per_mib(write_big(open_big(O_TRUNC), 65536, BIG_SIZE), BIG_SIZE); }
-static double write_4k(void) { return per_mib(write_big(open_big(O_TRUNC), 4096, BIG_SIZE / 4), BIG_SIZE / 4); }
+static double write_1m(void) { return write_big(open_big(O_TRUNC), MIB, BIG_SIZE); }
+static double write_64k(void) { return write_big(open_big(O_TRUNC), 65536, BIG_SIZE); }
+static double write_4k(void) { return write_big(open_big(O_TRUNC), 4096, BIG_SIZE / 4); }
 
 static double random_write_4k(void)
 {
     int fd = open_big(O_TRUNC);
     char *buffer = block(4096);
-    double began;
 
     write_big(fd, MIB, BIG_SIZE);
-    began = now();
+    begin();
     for (int i = 0; i < RANDOM_WRITES; i++)
         if (pwrite(fd, buffer, 4096, (off_t)roll(BIG_SIZE / 4096) * 4096) != 4096) die("write", "big");
     if (fsync(fd) < 0) die("fsync", "big");
-    return (now() - began) / RANDOM_WRITES * 1e6;
+    return end(RANDOM_WRITES);
 }
 
 static int open_read(void)
@@ -301,14 +339,14 @@ static off_t size_of(int fd)
 static double read_through(int fd)
 {
     char *buffer = block(MIB);
-    double began = now();
     off_t at = 0;
     ssize_t n;
 
+    begin();
     while ((n = pread(fd, buffer, MIB, at)) > 0) at += n;
     if (n < 0) die("read", file);
     free(buffer);
-    return per_mib(now() - began, (size_t)at);
+    return end((double)at / MIB);
 }
 
 static double read_cold(void) { return read_through(open_read()); }
@@ -328,13 +366,12 @@ static double random_read_4k(void)
     int fd = open_read();
     off_t pages = size_of(fd) / 4096;
     static char buffer[4096];
-    double began;
 
     read_through(fd);
-    began = now();
+    begin();
     for (int i = 0; i < RANDOM_READS; i++)
         if (pread(fd, buffer, 4096, (off_t)roll((uint64_t)pages) * 4096) < 0) die("read", file);
-    return (now() - began) / RANDOM_READS * 1e6;
+    return end(RANDOM_READS);
 }
 
 static double map_read(void)
@@ -342,47 +379,44 @@ static double map_read(void)
     int fd = open_read();
     size_t size = (size_t)size_of(fd) / 4096 * 4096;
     volatile const char *map;
-    double began;
     char sum = 0;
 
     read_through(fd);
     map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED) die("mmap", file);
     madvise((void *)map, size, MADV_RANDOM);
-    began = now();
+    begin();
     for (int i = 0; i < MAP_READS; i++) sum += map[roll(size)];
     (void)sum;
-    return (now() - began) / MAP_READS * 1e6;
+    return end(MAP_READS);
 }
 
 static double append_byte(void)
 {
-    double began = now();
-    int fd = open(file, O_WRONLY | O_APPEND | O_CLOEXEC);
+    int fd;
 
+    begin();
+    fd = open(file, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0) die("open", file);
     if (write(fd, "x", 1) != 1) die("write", file);
     if (fsync(fd) < 0) die("fsync", file);
-    return (now() - began) * 1e6;
+    return end(1);
 }
 
 static double change_mode(void)
 {
-    double began = now();
-
+    begin();
     if (chmod(file, 0600) < 0) die("chmod", file);
-    return (now() - began) * 1e6;
+    return end(1);
 }
 
 static double change_owner(void)
 {
-    double began;
-
     list_files(10000, 0, INT64_MAX);
-    began = now();
+    begin();
     for (size_t i = 0; i < path_count; i++)
         if (lchown(paths[i], 1000, 1000) < 0) die("lchown", paths[i]);
-    return (now() - began) / (double)path_count * 1e6;
+    return end((double)path_count);
 }
 
 /* ---- ---- */
@@ -440,7 +474,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < count; i++) {
         if (strcmp(works[i].name, argv[1]) != 0) continue;
         if (mkdir(scratch, 0755) < 0 && errno != EEXIST) die("mkdir", scratch);
-        printf("%.3f\n", works[i].run());
+        double value = works[i].run();
+        printf("%.3f %.6f %.6f %.0f\n", value, cpu, daemon_cpu, amount);
         fflush(stdout);
         nftw(scratch, remove_one, 64, FTW_DEPTH | FTW_PHYS);
         return 0;
