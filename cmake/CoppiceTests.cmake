@@ -1,4 +1,4 @@
-# tests/test_NAME.c: a unit test, linked to scratch.c and view_fixture.c. tests/mount_NAME.c: a test on a real mount,
+# tests/test_NAME.c: a unit test, linked to scratch.c, sample.c and view_fixture.c. tests/mount_NAME.c: a test on a real mount,
 # linked to every other tests/*.c.
 # tests/NAME.sh: a unit test that drives the built binary, $COPPICE. tests/mount_NAME.sh: the same on a real mount.
 function(coppice_test source label timeout)
@@ -28,10 +28,11 @@ file(GLOB mount_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/mount_*.c ${
 file(GLOB harness_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*.c)
 list(FILTER harness_sources EXCLUDE REGEX "/(test|mount)_[^/]*$")
 
-add_library(coppice-scratch STATIC ${CMAKE_SOURCE_DIR}/tests/scratch.c ${CMAKE_SOURCE_DIR}/tests/view_fixture.c)
+add_library(coppice-scratch STATIC ${CMAKE_SOURCE_DIR}/tests/scratch.c ${CMAKE_SOURCE_DIR}/tests/sample.c
+    ${CMAKE_SOURCE_DIR}/tests/view_fixture.c)
 target_link_libraries(coppice-scratch PUBLIC coppice-core PkgConfig::CMOCKA)
 foreach(source IN LISTS unit_sources)
-    coppice_test(${source} unit 60 coppice-scratch)
+    coppice_test(${source} unit 120 coppice-scratch)
 endforeach()
 # It unpacks and mounts some twenty disk images.
 set_tests_properties(disk PROPERTIES TIMEOUT 180)
