@@ -16,7 +16,7 @@
 #define BAD "../../node-bad/rootfs"
 
 enum { LARGE = 300000, SMALL = 10000, FILES = 200, CHANGED = 6000 };
-#define PATIENCE 3.0 /* for one turn of the other node's work on a busy machine */
+#define PATIENCE 10.0 /* for one turn of the other node's work on a busy machine */
 
 static struct fault_dir *disk;
 static int large[4]; /* held open all the time */
