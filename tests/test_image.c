@@ -619,7 +619,7 @@ static void test_many_files(void **state)
     print_message("%d files in %.0f ms, %.0f bytes for each\n", MANY, seconds * 1000,
                   (double)image_memory(image) / image_count(image));
     assert_true(image_memory(image) / image_count(image) <= 130);
-    assert_true(seconds < 1);
+    assert_true(getenv("COPPICE_VALGRIND") || seconds < 1);
     image_unref(image);
 }
 
