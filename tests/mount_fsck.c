@@ -447,13 +447,15 @@ static void test_random_operations_leave_a_clean_store(void **state)
     must(mkdir(harness_beside("random"), 0755));
     harness_mount();
     must(mkdir(harness_at(0, "random"), 0755));
-    struct random_ops *ops = random_ops_new(harness_beside("random"), strdup(harness_at(0, "random")), random_seed());
+    char *root = strdup(harness_at(0, "random"));
+    struct random_ops *ops = random_ops_new(harness_beside("random"), root, random_seed());
     for (int i = 0; i < 4000; i++) assert_true(random_ops_step(ops));
     random_ops_close(ops);
     free(must_fsck(CLEAN, NULL));
     harness_umount();
     free(must_fsck(CLEAN, NULL));
     random_ops_free(ops);
+    free(root);
 }
 
 int main(void)
