@@ -91,7 +91,8 @@ class Lab:
         return node
 
     def add_arm64(self, node):
-        node.machine = self._add(node.hostname, ["-m", "768", "-smp", "1", *self.network(node.mac, ",romfile=")], Arm64)
+        """U-Boot reads a wrong MAC from a virtio device that can be a legacy one, too."""
+        node.machine = self._add(node.hostname, ["-m", "768", "-smp", "1", *self.network(node.mac, ",romfile=,disable-legacy=on")], Arm64)
         return node
 
     def add_board(self, macs):
