@@ -420,7 +420,7 @@ def arm64(lab):
     lab.insert(node, "'arm64'")
     first = boot_all([node])
     check(node.run("uname -m") == "aarch64", "the machine is not arm64")
-    check(f":{node.root} / " in node.run("cut -d' ' -f1,2 /proc/mounts") + " ", f"its root is not {node.root}")
+    check(node.run("findmnt -no SOURCE /").endswith(f":{node.root}"), f"its root is not {node.root}")
     node.run("echo mine >/root/own && sync")
     again = node.reboot()
     check(node.run("cat /root/own; hostname").split() == ["mine", node.hostname], "its own write or its name is not there")
