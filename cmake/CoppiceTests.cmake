@@ -42,8 +42,8 @@ target_link_libraries(coppice-harness PUBLIC coppice-core PkgConfig::CMOCKA)
 foreach(source IN LISTS mount_sources)
     coppice_test(${source} mount 300 coppice-harness)
 endforeach()
-# They hold the product to times, or to memory, which others beside them would need too.
-set_tests_properties(mount_catalog mount_leak mount_replace mount_slow mount_snapshot PROPERTIES RUN_SERIAL ON)
+# They hold the product to times, to memory or to what the kernel caches, which others beside them would need too, or drop.
+set_tests_properties(mount_catalog mount_leak mount_replace mount_slow mount_snapshot mount_warm PROPERTIES RUN_SERIAL ON)
 
 # Virtual machines, in ctest's configuration `vm` alone: the machines' images take minutes to make, and boots are emulated.
 # Status 77 is "skipped": some scenario could not be tried.
