@@ -21,6 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 #define MIB (1024 * 1024)
 
 enum {
@@ -42,22 +44,6 @@ static void die(const char *what, const char *name)
 {
     fprintf(stderr, "work: %s: %s: %s\n", name, what, strerror(errno));
     exit(1);
-}
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static double cpu_now(void)
-{
-    struct rusage use;
-
-    getrusage(RUSAGE_SELF, &use);
-    return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) + (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
 }
 
 /* proc(5), /proc/PID/stat: utime and stime, behind the name, which may have anything in it. */

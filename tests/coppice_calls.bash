@@ -14,3 +14,9 @@ refused() { # TEXT WORD…: has to fail with one line that has the text
     "$COPPICE" "$@" >"$work/out" 2>&1 && wrong "coppice $* did not fail"
     { grep -qF -- "$text" "$work/out" && (($(wc -l <"$work/out") == 1)); } || wrong "coppice $*: $(cat "$work/out")"
 }
+told() { # TEXT: the last command said so
+    grep -qF -- "$1" "$work/out" || wrong "not told: $1: $(cat "$work/out")"
+}
+is() { # FILE TEXT
+    [[ $(cat "$1" 2>&1) == "$2" ]] || wrong "$1: '$(head -c 200 "$1" 2>&1)' instead of '$2'"
+}

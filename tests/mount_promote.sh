@@ -17,12 +17,6 @@ trap 'exit 1' INT TERM
 
 # shellcheck source=tests/coppice_calls.bash
 source "$(dirname "${BASH_SOURCE[0]}")/coppice_calls.bash"
-told() { # TEXT: the last command said so
-    grep -qF -- "$1" "$work/out" || wrong "not told: $1: $(cat "$work/out")"
-}
-is() { # FILE TEXT
-    [[ $(cat "$1" 2>&1) == "$2" ]] || wrong "$1: '$(head -c 200 "$1" 2>&1)' instead of '$2'"
-}
 # All that can be seen of a tree; which names are one file by the first of them.
 look() { # DIR
     (cd "$1" && find . -printf '%P %y %#m %U:%G %T@ %l %i\n' | sort |
