@@ -113,17 +113,29 @@ static bool refuses(const struct channel *channel, int fd, const struct fuse_in_
     return true;
 }
 
+ssize_t channel_receive(struct channel *channel, int device, void *buffer, size_t size)
+{
+    ssize_t n;
+
+    touch_pages(buffer, size);
+    crash_watch_thread();
+    do n = read(device, buffer, size);
+    while (n >= (ssize_t)sizeof(struct fuse_in_header) && refuses(channel, device, buffer));
+    /* EAGAIN, ENOENT: whoever asked was interrupted in between (fs/fuse/dev.c). */
+    if (n < 0) return errno == EAGAIN || errno == ENOENT ? -EINTR : -errno;
+    return n < (ssize_t)sizeof(struct fuse_in_header) ? -EIO : take(channel, buffer, n);
+}
+
+/* How libfuse reads the first request. */
 static ssize_t channel_read(int fd, void *buffer, size_t size, void *data)
 {
     struct channel *channel = &((struct fuse_ops *)data)->channel;
     ssize_t n;
 
     if (channel->replaying) return replay_init(channel->handover->page, buffer, size);
-    touch_pages(buffer, size);
-    crash_watch_thread();
-    do n = read(fd, buffer, size);
-    while (n >= (ssize_t)sizeof(struct fuse_in_header) && refuses(channel, fd, buffer));
-    return n < (ssize_t)sizeof(struct fuse_in_header) ? n : take(channel, buffer, n);
+    n = channel_receive(channel, fd, buffer, size);
+    if (n < 0) errno = -n;
+    return n < 0 ? -1 : n;
 }
 
 /* ---- what the daemon says ---- */

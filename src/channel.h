@@ -9,6 +9,11 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+/* The largest part of a file that a request or an answer holds, and room for the largest request (linux/fuse.h: headers and a WRITE). */
+#define CHANNEL_TRANSFER (1u << 20)
+#define CHANNEL_BUFFER (CHANNEL_TRANSFER + 4096)
 
 struct fuse_session;
 struct handover;
@@ -25,6 +30,10 @@ int channel_attach(struct fuse_session *session, int device);
 /* Agrees with the kernel on the protocol, or takes over what was agreed, and lets what was in flight come again. When it
  * returns 0, requests are answered by whoever runs the session. */
 int channel_start(struct channel *channel, struct fuse_session *session, int device);
+
+/* Waits for a request and reads it into `buffer`, of CHANNEL_BUFFER bytes: its size, or negative errno. -ENODEV: unmounted; -EINTR:
+ * a signal. The calling thread works on it from then on. */
+ssize_t channel_receive(struct channel *channel, int device, void *buffer, size_t size);
 
 /* True when the set-user-id bit, and the set-group-id bit of a file that its group may execute, are to be cleared by the WRITE or
  * SETATTR that the calling thread works on; the set-group-id bit by its SETXATTR. */

@@ -24,13 +24,14 @@
 #include "nodeops.h"
 #include "store.h"
 #include "watch.h"
+#include "workers.h"
 
 #define DESCRIPTORS_VARIABLE "COPPICE_DESCRIPTORS"
 #define SYNC_AGE 5          /* seconds until what needs no commit of its own is committed all the same */
 #define READ_AHEAD_KB "1024"
 #define BUFFER_LEAST (256 << 10) /* bytes: larger ones go back to the kernel when they are freed */
-#define MAX_THREADS 256 /* as many requests may wait for one slow disk, and the next still be served */
-#define IDLE_THREADS 16 /* each keeps a megabyte for transfers */
+/* Each keeps two megabytes for transfers. */
+static const struct workers_limits limits = {.most = 256, .ready = 2, .kept = 14};
 
 struct daemon {
     const struct daemon_options *options;
@@ -153,27 +154,46 @@ static int listen_to_commands(struct daemon *d)
     return control_start(&d->control, d->store->fd, &server);
 }
 
+static ssize_t take_request(void *data, void *buffer)
+{
+    struct daemon *d = data;
+
+    return channel_receive(&d->ops.channel, d->device, buffer, CHANNEL_BUFFER);
+}
+
+static void answer_request(void *data, void *buffer, size_t size)
+{
+    const struct fuse_buf request = {.mem = buffer, .size = size};
+
+    fuse_session_process_buf(((struct daemon *)data)->session, &request);
+}
+
+static bool is_over(void *data)
+{
+    return fuse_session_exited(((struct daemon *)data)->session);
+}
+
+/* -ENODEV: it was unmounted. */
+static int serve_requests(struct daemon *d)
+{
+    const struct workers_job job = {
+        .take = take_request, .answer = answer_request, .is_over = is_over, .buffer_size = CHANNEL_BUFFER, .data = d};
+    int r = workers_run(&job, &limits);
+
+    return r == -ENODEV ? 0 : r;
+}
+
 static int serve(struct daemon *d)
 {
-    struct fuse_loop_config *config = fuse_loop_cfg_create();
     int r;
 
-    if (!config) return -ENOMEM;
     d->changes = fuse_ops_changes(d->session);
-    fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
-    fuse_loop_cfg_set_idle_threads(config, IDLE_THREADS);
     raise_read_ahead(d->options->mountpoint);
     r = keeper_start(&d->keeper, d->tree, d->options->sync ? SYNC_AGE : d->options->interval);
     if (r == 0) r = watch_start(&d->watch, d->tree, d->store->path, &d->changes);
     if (r == 0) r = listen_to_commands(d);
     if (r == 0 && d->options->apply) r = apply_start(&d->apply, d->store->path, d->options->mountpoint);
-    if (r == 0) {
-        r = fuse_session_loop_mt(d->session, config);
-        /* The number of the signal that ended it is no failure. */
-        if (r > 0) r = 0;
-    }
-    fuse_loop_cfg_destroy(config);
-    return r;
+    return r < 0 ? r : serve_requests(d);
 }
 
 /* The mount's source is the store, which tells whoever unmounts it whom to wait for. */
@@ -248,7 +268,7 @@ static int start(struct daemon *d)
 
 static volatile sig_atomic_t is_handing_over;
 
-/* To the process: this thread may be one that libfuse lets no SIGTERM reach. */
+/* To the process: this thread may be one that no SIGTERM reaches. */
 static void hand_over(int number)
 {
     (void)number;

@@ -21,7 +21,7 @@
 /* The daemon is the only one who writes: what the kernel knows stays true until the daemon says otherwise. */
 #define FOREVER 1e9
 
-#define MAX_TRANSFER (1u << 20)
+#define MAX_TRANSFER CHANNEL_TRANSFER
 #define NAME_LENGTH 255
 
 static struct fuse_ops *ops(fuse_req_t req)

@@ -15,7 +15,7 @@ layers=(
     "view damage place dirent inode acl xattr names content change chunk allocate recovery snapshot switch clone thaw diff diff_*"
     "tree tree_* outdated template template_*"
     "snapshots nodeops roots"
-    "watch keeper fuse_ops channel import import_* parcel parcel_* promote rebase rebase_* bench proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
+    "watch keeper workers fuse_ops channel import import_* parcel parcel_* promote rebase rebase_* bench proposal proposal_* export dnsmasq pending doctor doctor_* fsck fsck_*"
     "apply"
     "daemon supervisor"
     "main cmd cmd_*"
