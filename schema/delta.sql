@@ -58,7 +58,7 @@ CREATE TABLE dirent (
 
 CREATE TABLE content (
     ino  INTEGER PRIMARY KEY, -- a symlink, or a regular file that is small, or was when its object was made
-    data BLOB NOT NULL        -- its target; all of its bytes; the bytes that chunks of source 1 show
+    data BLOB NOT NULL        -- its target; all of its bytes; the bytes that chunks of source 1 show, or may show again after a power cut
 ) STRICT;
 
 -- Which parts of a file are not (yet) its own. What no chunk covers is in the file's object, or zero.

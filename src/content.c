@@ -128,6 +128,18 @@ static int prepare_object(struct view *v, const struct inode *inode, int fd, siz
     return chunk_clear_beneath(v, inode, fd, content_page_start(offset), content_page_end(offset + size));
 }
 
+/* A file that outgrows its row takes along what is in front of the page that is written; behind it there is nothing. */
+static int write_row_s_part(struct view *v, const struct inode *before, int fd, uint64_t offset)
+{
+    uint64_t size = min(before->row.size, content_page_start(offset));
+    char row[CONTENT_ROW_MAX];
+    int r;
+
+    if (before->row.object != DELTA_IN_ROW || size == 0) return 0;
+    r = chunk_gather(v, before, row, size, 0);
+    return r < 0 ? r : io_pwrite(fd, row, size, 0);
+}
+
 static int write_object(struct view *v, const struct inode *inode, const struct inode *before, const void *buffer,
                         size_t size, uint64_t offset)
 {
@@ -136,7 +148,8 @@ static int write_object(struct view *v, const struct inode *inode, const struct 
     int r;
 
     if (fd < 0) return fd;
-    r = inode->row.object == before->row.object ? prepare_object(v, before, fd, size, offset) : 0;
+    r = inode->row.object == before->row.object ? prepare_object(v, before, fd, size, offset)
+                                                : write_row_s_part(v, before, fd, offset);
     if (r < 0) return r;
     return inode->row.chunked ? write_pages(v, before, fd, buffer, size, offset) : io_pwrite(fd, buffer, size, offset);
 }
@@ -148,6 +161,7 @@ static int write_to_object(struct view *v, struct inode *inode, const void *buff
     struct inode before = *inode;
     int r = 0;
 
+    if (inode->row.object == DELTA_IN_ROW) change.start = 0;
     if (inode->row.object <= 0) r = change_to_object(v, inode, inode->row.size);
     if (r < 0) return r;
     r = write_object(v, inode, &before, buffer, size, offset);

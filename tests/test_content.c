@@ -665,6 +665,42 @@ static void test_time_of_writes_in_place(void **state)
     view_fixture_close(f);
 }
 
+/* What was in the row is in the object then; the row stays until that is on the disk. */
+static void test_a_file_that_outgrows_its_row(void **state)
+{
+    enum { SMALL = CONTENT_ROW_MAX - 100 };
+    static const uint64_t offsets[] = {SMALL, 0, 5000, CONTENT_ROW_MAX - CONTENT_PAGE, 100000};
+    struct view_fixture *f = *state;
+    struct view *v = view_fixture_open(f, "outgrown");
+
+    for (size_t i = 0; i < sizeof(offsets) / sizeof(*offsets); i++) {
+        struct delta_inode row;
+        char name[32], byte;
+        size_t length;
+        uint64_t ino;
+
+        snprintf(name, sizeof(name), "file%zu", i);
+        assert_int_equal(names_make(v, &view_fixture_caller, DELTA_ROOT, name, S_IFREG | 0644, 0, &ino), 0);
+        view_fixture_fill(ino, 0, buffer, SMALL);
+        assert_int_equal(content_write(v, ino, buffer, SMALL, 0), 0);
+        view_fixture_fill(ino, offsets[i], buffer, CONTENT_ROW_MAX + 1);
+        assert_int_equal(content_write(v, ino, buffer, CONTENT_ROW_MAX + 1, offsets[i]), 0);
+        assert_contents(v, ino, ino, 0, offsets[i] < SMALL ? offsets[i] + CONTENT_ROW_MAX + 1 : SMALL);
+        assert_contents(v, ino, ino, offsets[i], CONTENT_ROW_MAX + 1);
+
+        struct delta *d = view_lock(v);
+        assert_int_equal(delta_get_inode(d, ino, &row), 1);
+        assert_true(row.object > 0 && !row.chunked);
+        assert_int_equal(delta_get_content(d, ino, &byte, 1, &length), 1);
+        view_unlock(d);
+        assert_int_equal(content_sync(v, ino, true), 0);
+        d = view_lock(v);
+        assert_int_equal(delta_get_content(d, ino, &byte, 1, &length), 0);
+        view_unlock(d);
+    }
+    view_fixture_close(f);
+}
+
 static void test_objects_end_with_their_files(void **state)
 {
     struct view_fixture *f = *state;
@@ -795,6 +831,7 @@ int main(void)
         cmocka_unit_test(test_short_object_of_a_file_never_synced),
         cmocka_unit_test(test_missing_image_file),
         cmocka_unit_test(test_time_of_writes_in_place),
+        cmocka_unit_test(test_a_file_that_outgrows_its_row),
         cmocka_unit_test(test_objects_end_with_their_files),
         cmocka_unit_test(test_writes_outlive_the_daemon),
         cmocka_unit_test(test_threads_write_one_file),
