@@ -55,7 +55,8 @@ struct commit {
     bool leaves_wal;              /* see commit_leave_wal() */
     bool shorten;                 /* the WAL's file, or the database's, is longer than it need be */
     commit_settle_fn settle;
-    void *settle_data;
+    commit_undone_fn undone;
+    void *data; /* of these, and of `record` */
     commit_record_fn record;
     bool sealed;                  /* the open batch, whose number is committed with it */
     int64_t since;                /* when the oldest batch that is not durable began */
@@ -117,7 +118,7 @@ static struct object_list object_list_take(struct object_list *list)
 }
 
 int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const char *name, commit_settle_fn settle,
-               void *settle_data)
+               commit_undone_fn undone, void *data)
 {
     struct commit *c = calloc(1, sizeof(*c));
     const struct {
@@ -133,7 +134,8 @@ int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const 
     c->name = io_format("%s", name);
     c->wal_most = c->wal_next = INT_MAX;
     c->settle = settle;
-    c->settle_data = settle_data;
+    c->undone = undone;
+    c->data = data;
     pthread_mutex_init(&c->lock, NULL);
     pthread_mutex_init(&c->state_lock, NULL);
     pthread_cond_init(&c->changed, NULL);
@@ -205,6 +207,7 @@ static void batch_close(struct commit *c, int error)
 static void batch_fail(struct commit *c, int error)
 {
     db_run(c->rollback); /* fails where SQLite has rolled back by itself, which is as good */
+    if (c->undone) c->undone(c->data);
     c->dropped.count = 0;
     batch_close(c, error);
 }
@@ -282,6 +285,7 @@ static int undo(struct commit *c)
 {
     int r = db_run(c->undo);
 
+    if (c->undone) c->undone(c->data);
     c->needed.count = c->needed_before;
     c->dropped.count = c->dropped_before;
     return r < 0 ? r : db_run(c->keep);
@@ -339,7 +343,7 @@ static int write_batch(struct commit *c)
 {
     int r = object_list_reserve(&c->doomed, c->dropped.count);
 
-    if (r == 0 && c->sealed) r = c->record(c->settle_data, c->batch->sequence);
+    if (r == 0 && c->sealed) r = c->record(c->data, c->batch->sequence);
     if (r == 0) r = db_run(c->commit);
     if (r == -EFBIG || r == -EDQUOT) r = -ENOSPC; /* a limit on the daemon's files is a full disk to whoever waits */
     if (r < 0) {
@@ -421,7 +425,7 @@ static int settle(struct commit *c)
 {
     int r = c->batch ? 0 : batch_open(c);
 
-    if (r == 0 && (r = c->settle(c->settle_data)) < 0) batch_fail(c, r);
+    if (r == 0 && (r = c->settle(c->data)) < 0) batch_fail(c, r);
     return r;
 }
 

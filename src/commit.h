@@ -21,14 +21,17 @@ struct commit_batch;
 /* Called with the lock held, inside a transaction: all contents and names that earlier batches spoke of are on the disk. */
 typedef int (*commit_settle_fn)(void *data);
 
-/* `db` and `objects_fd` (the directory of the node's objects) are borrowed; `name` is for messages. */
+/* Called with the lock held: what an operation, or a whole batch, has written is undone. May be NULL. */
+typedef void (*commit_undone_fn)(void *data);
+
+/* `db` and `objects_fd` (the directory of the node's objects) are borrowed; `name` is for messages; all functions get `data`. */
 int commit_new(struct commit **ret_commit, struct db *db, int objects_fd, const char *name, commit_settle_fn settle,
-               void *settle_data);
+               commit_undone_fn undone, void *data);
 
 /* Called with the lock held, at the end of a batch that was sealed: writes its number into it. */
 typedef int (*commit_record_fn)(void *data, uint64_t batch);
 
-/* Batches are numbered from `batch` + 1, and sealed ones recorded, by a function that gets settle_data. To be called once, first. */
+/* Batches are numbered from `batch` + 1, and sealed ones recorded, by a function that gets the same data. To be called once, first. */
 void commit_number(struct commit *commit, uint64_t batch, commit_record_fn record);
 
 /* Makes everything durable, then frees. */

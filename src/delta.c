@@ -64,6 +64,9 @@ static const char *const sql[STATEMENTS] = {
     [REMOVE_UNDO] = REMOVE("undo"),
     [REMOVE_UNDOS] = "DELETE FROM undo WHERE ino = :ino",
     [ANY_UNDO] = "SELECT ino, start, \"end\", source FROM undo WHERE (ino, start) > (:ino, :start) ORDER BY ino, start LIMIT 1",
+    [SETTLE_CONTENT] = "DELETE FROM content WHERE ino IN (SELECT ino FROM undo WHERE source = 1) "
+                       "AND EXISTS (SELECT 1 FROM inode WHERE inode.ino = content.ino AND object > 0) "
+                       "AND NOT EXISTS (SELECT 1 FROM chunk WHERE chunk.ino = content.ino AND source = 1)",
     [SETTLE_UNDO] = "DELETE FROM undo",
     [ADD_FRESH] = "INSERT OR IGNORE INTO fresh(ino, size) VALUES(:ino, :size)",
     [NEXT_FRESH] = "SELECT ino, size FROM fresh WHERE ino > :ino ORDER BY ino LIMIT 1",
@@ -128,6 +131,11 @@ static int read_view(struct delta *d)
 static int settle(void *data);
 static int record(void *data, uint64_t batch);
 
+static void undone(void *data)
+{
+    delta_inode_forget_all(data);
+}
+
 static int open_existing(struct delta *d, int nodes_fd, const char *serial)
 {
     _cleanup_free_ char *objects = io_format("%s/objects", serial), *name = io_format("node %s", serial);
@@ -139,7 +147,7 @@ static int open_existing(struct delta *d, int nodes_fd, const char *serial)
     r = d->sealed ? db_open_immutable(&d->db, d->path) : db_open(&d->db, d->path, DB_WRITE);
     if (r == 0 && !d->sealed) r = delta_upgrade(d->db);
     if (r == 0) r = read_view(d);
-    if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, name, settle, d);
+    if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, name, settle, undone, d);
     if (r == 0) commit_number(d->commit, d->batch, record);
     return r;
 }
@@ -192,6 +200,7 @@ void delta_close(struct delta *d)
     db_close(d->db);
     if (d->objects_fd >= 0) close(d->objects_fd);
     inomap_clear(&d->known_ends);
+    delta_inode_forget_all(d);
     free(d->path);
     free(d->image);
     free(d);
@@ -289,83 +298,6 @@ bool delta_knows_ino(const struct delta *d, uint64_t ino)
     return ino >= DELTA_FIRST && ino < d->next_ino;
 }
 
-int delta_get_inode(struct delta *d, uint64_t ino, struct delta_inode *i)
-{
-    db_stmt *s;
-    int r = delta_use_for(d, GET_INODE, &s, ino);
-
-    if (r == 0) r = db_step(s);
-    if (r <= 0) return r;
-    *i = (struct delta_inode){
-        .ino = ino,
-        .image_ino = db_int(s, 0),
-        .mode = db_int(s, 1),
-        .uid = db_int(s, 2),
-        .gid = db_int(s, 3),
-        .rdev = db_int(s, 4),
-        .nlink = db_int(s, 5),
-        .size = db_int(s, 6),
-        .atime = db_int(s, 7),
-        .mtime = db_int(s, 8),
-        .ctime = db_int(s, 9),
-        .parent = db_int(s, 10),
-        .object = db_is_null(s, 11) ? DELTA_NO_OBJECT : db_int(s, 11),
-        .chunked = db_int(s, 12),
-        .grown = db_int(s, 13),
-    };
-    db_reset(s);
-    return 1;
-}
-
-static void bind_contents(db_stmt *s, const struct delta_inode *i)
-{
-    db_bind_int(s, ":size", i->size);
-    db_bind_int(s, ":mtime", i->mtime);
-    db_bind_int(s, ":ctime", i->ctime);
-    if (i->object == DELTA_NO_OBJECT) db_bind_null(s, ":object");
-    else db_bind_int(s, ":object", i->object);
-    db_bind_int(s, ":chunked", i->chunked);
-}
-
-static int write_inode(struct delta *d, enum delta_statement which, const struct delta_inode *i)
-{
-    db_stmt *s;
-    int r = delta_use_for(d, which, &s, i->ino);
-
-    if (r < 0) return r;
-    bind_contents(s, i);
-    db_bind_int(s, ":image_ino", i->image_ino);
-    db_bind_int(s, ":mode", i->mode);
-    db_bind_int(s, ":uid", i->uid);
-    db_bind_int(s, ":gid", i->gid);
-    db_bind_int(s, ":rdev", i->rdev);
-    db_bind_int(s, ":nlink", i->nlink);
-    db_bind_int(s, ":atime", i->atime);
-    db_bind_int(s, ":parent", i->parent);
-    db_bind_int(s, ":grown", i->grown);
-    return db_run(s);
-}
-
-int delta_add_inode(struct delta *d, const struct delta_inode *inode)
-{
-    return write_inode(d, ADD_INODE, inode);
-}
-
-int delta_set_inode(struct delta *d, const struct delta_inode *inode)
-{
-    return write_inode(d, SET_INODE, inode);
-}
-
-int delta_set_contents(struct delta *d, const struct delta_inode *i)
-{
-    db_stmt *s;
-    int r = delta_use_for(d, SET_CONTENTS, &s, i->ino);
-
-    if (r < 0) return r;
-    bind_contents(s, i);
-    return db_run(s);
-}
-
 static int run_for(struct delta *d, enum delta_statement which, uint64_t ino)
 {
     db_stmt *s;
@@ -388,6 +320,7 @@ int delta_remove_inode(struct delta *d, uint64_t ino)
 {
     int r = delta_clear_inode(d, ino);
 
+    delta_inode_forget(d, ino);
     return r < 0 ? r : run_for(d, REMOVE_INODE, ino);
 }
 
@@ -765,7 +698,9 @@ static int settle(void *data)
 
     while (r >= 0 && (r = db_step(s)) > 0) r = commit_drops_object(d->commit, db_int(s, 0));
     if (r < 0) return r;
-    r = delta_use(d, SETTLE_UNDO, &s);
+    r = delta_use(d, SETTLE_CONTENT, &s);
+    if (r == 0) r = db_run(s);
+    if (r == 0) r = delta_use(d, SETTLE_UNDO, &s);
     if (r == 0) r = db_run(s);
     if (r == 0) r = delta_use(d, SETTLE_FRESH, &s);
     return r < 0 ? r : db_run(s);

@@ -214,7 +214,7 @@ static bool repair_rows(struct fsck *f, const struct fsck_delta *d, const char *
         return false;
     }
     if (!check_view(f, d, db)) return false;
-    r = commit_new(&c.commit, db, objects_fd, d->where, nothing_to_settle, NULL);
+    r = commit_new(&c.commit, db, objects_fd, d->where, nothing_to_settle, NULL, NULL);
     c.model = (struct fsck_model){.db = db, .image = d->image};
     if (r == 0) r = mend(&c);
     if (r < 0) fsck_complain(f, d->where, "could not be repaired: %s", r == -EIO ? db_message(db) : log_reason(r));

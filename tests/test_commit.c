@@ -44,7 +44,7 @@ static void bench_open(struct bench *bench, const char *directory)
     assert_int_equal(db_open(&bench->db, bench->path, DB_CREATE), 0);
     assert_int_equal(db_exec(bench->db, "CREATE TABLE IF NOT EXISTS thing(id INTEGER PRIMARY KEY, data BLOB)"), 0);
     assert_int_equal(db_prepare(bench->db, &bench->insert, "INSERT INTO thing VALUES(:id, :data)"), 0);
-    assert_int_equal(commit_new(&bench->commit, bench->db, bench->objects_fd, "bench", settle, bench), 0);
+    assert_int_equal(commit_new(&bench->commit, bench->db, bench->objects_fd, "bench", settle, NULL, bench), 0);
 }
 
 static void bench_close(struct bench *bench)

@@ -353,6 +353,41 @@ static void test_inodes(void **state)
     finish(d);
 }
 
+static void begin_again(struct delta *d)
+{
+    assert_int_equal(delta_reserve(d), 0);
+    assert_int_equal(commit_begin(delta_commit(d)), 0);
+}
+
+/* Also what was read before, and after, in the operation. */
+static void test_inodes_of_an_undone_operation(void **state)
+{
+    struct delta *d = begin(state, "undone inodes");
+    struct delta_inode kept = {.ino = 2000, .mode = S_IFREG | 0644, .nlink = 1, .size = 1, .object = DELTA_NO_OBJECT};
+    struct delta_inode changed = kept, added = {.ino = 2001, .mode = S_IFIFO, .object = DELTA_NO_OBJECT}, seen;
+
+    assert_int_equal(delta_add_inode(d, &kept), 0);
+    end(d, 0);
+    changed.size = 2;
+    for (int way = 0; way < 3; way++) {
+        begin_again(d);
+        assert_int_equal(delta_add_inode(d, &added), 0);
+        if (way == 0) assert_int_equal(delta_set_inode(d, &changed), 0);
+        if (way == 1) assert_int_equal(delta_set_contents(d, &changed), 0);
+        if (way == 2) assert_int_equal(delta_remove_inode(d, 2000), 0);
+        assert_int_equal(delta_get_inode(d, 2000, &seen), way < 2);
+        if (way < 2) assert_same_inode(&seen, &changed);
+        assert_int_equal(delta_get_inode(d, 2001, &seen), 1);
+        end(d, -EIO);
+        begin_again(d);
+        assert_int_equal(delta_get_inode(d, 2000, &seen), 1);
+        assert_same_inode(&seen, &kept);
+        assert_int_equal(delta_get_inode(d, 2001, &seen), 0);
+        end(d, 0);
+    }
+    delta_close(d);
+}
+
 static void hang_on(struct delta *d, uint64_t ino)
 {
     assert_int_equal(delta_set_content(d, ino, "text", 4), 0);
@@ -764,6 +799,7 @@ int main(void)
         cmocka_unit_test(test_numbers_are_reserved_ahead),
         cmocka_unit_test(test_numbers_run_out),
         cmocka_unit_test(test_inodes),
+        cmocka_unit_test(test_inodes_of_an_undone_operation),
         cmocka_unit_test(test_removing_an_inode),
         cmocka_unit_test(test_orphans),
         cmocka_unit_test(test_each),
