@@ -26,28 +26,30 @@ static int write_zeros(struct view *v, struct inode *inode, uint64_t start, uint
     return r;
 }
 
-static int punch_object(struct view *v, const struct inode *inode, uint64_t start, uint64_t end)
+/* With the rows as they are: beneath chunks. Else: what the object has there. */
+static int punch_object(struct view *v, const struct inode *inode, uint64_t start, uint64_t end, bool is_beneath)
 {
     _cleanup_view_file_ struct view_file file = {0};
-    int fd, r;
+    int fd;
 
     if (inode->row.object <= 0) return 0;
     fd = view_open_object(v, inode->row.ino, inode->row.object, &file);
     if (fd < 0) return fd;
-    r = inode->row.chunked ? chunk_clear_beneath(v, inode, fd, start, end) : 0;
-    if (r < 0) return r;
+    if (is_beneath) return inode->row.chunked ? chunk_clear_beneath(v, inode, fd, start, end) : 0;
     return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, end - start) < 0 ? -errno : 0;
 }
 
-/* Whole pages: the object gets a hole, and no chunk shows in it. */
+/* Whole pages: no chunk shows in them, and the object gets a hole; in this order, as a hole where table undo still has what was there
+ * before shows that again, should the daemon die between. */
 static int punch_pages(struct view *v, struct inode *inode, uint64_t start, uint64_t end)
 {
     struct change change = {.cut = CUT_DISCARDED, .start = start, .end = end};
     struct delta *d;
-    int r = punch_object(v, inode, start, end);
+    int r = punch_object(v, inode, start, end, true);
 
     if (r == 0) r = view_begin(v, &d);
-    return r < 0 ? r : view_end(v, d, change_store(v, d, inode, &change), VIEW_CONTENTS);
+    if (r == 0) r = view_end(v, d, change_store(v, d, inode, &change), VIEW_CONTENTS);
+    return r == 0 ? punch_object(v, inode, start, end, false) : r;
 }
 
 /* Within the file. */

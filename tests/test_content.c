@@ -356,21 +356,6 @@ static void test_blocks(void **state)
     view_fixture_close(f);
 }
 
-/* A punch across pages of a file of the image that is short enough for a row. */
-static void test_punch_in_a_small_image_file(void **state)
-{
-    struct view_fixture *f = *state;
-    struct view *v = view_fixture_open(f, "punch");
-    uint64_t ino = view_fixture_find(v, "sizes/16384");
-
-    assert_int_equal(content_allocate(v, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 100, 9000), 0);
-    assert_contents(v, ino, 16384, 0, 100);
-    assert_int_equal(content_read(v, ino, buffer, 9000, 100), 9000);
-    for (int i = 0; i < 9000; i++) assert_int_equal(buffer[i], 0);
-    assert_contents(v, ino, 16384, 9100, 16384 - 9100);
-    view_fixture_close(f);
-}
-
 static void test_many_chunks(void **state)
 {
     struct view_fixture *f = *state;
@@ -819,7 +804,6 @@ int main(void)
         cmocka_unit_test(test_append_to_a_large_image_file_copies_little),
         cmocka_unit_test(test_attributes_copy_no_contents),
         cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_punch_in_a_small_image_file),
         cmocka_unit_test(test_many_chunks),
         cmocka_unit_test(test_leftovers_behind_the_end_never_show),
         cmocka_unit_test(test_a_page_is_a_chunks_or_the_objects),
