@@ -84,7 +84,7 @@ CREATE TABLE undo (
 -- Inodes whose object is new, its name perhaps not on the disk.
 CREATE TABLE fresh (
     ino  INTEGER PRIMARY KEY,
-    size INTEGER NOT NULL -- of the file when the object was made
+    size INTEGER NOT NULL -- of the file when the object was made; only told, when the object was lost
 ) STRICT;
 
 CREATE TABLE xattr (

@@ -160,7 +160,7 @@ int delta_add_chunk(struct delta *delta, uint64_t ino, const struct delta_chunk 
  * (see tables undo and fresh; 1: there was something to cut); or because what was there is no longer wanted. */
 int delta_supersede_chunks(struct delta *delta, uint64_t ino, uint64_t start, uint64_t end);
 int delta_discard_chunks(struct delta *delta, uint64_t ino, uint64_t start, uint64_t end);
-/* The inode's object is new; the file was of this size without it. */
+/* The inode's object is new; the file was of this size when it was made, which recovery tells the reader of its log. */
 int delta_add_fresh(struct delta *delta, uint64_t ino, uint64_t size);
 
 /* For recovery, in (ino, start) and ino order: the first row after these. */

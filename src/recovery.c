@@ -90,7 +90,8 @@ static int restore_all(struct delta *d)
     return r;
 }
 
-/* A file whose object never reached the disk is as it was without it. */
+/* A file whose object never reached the disk shows what it had before, and where it has grown since, zeros: how long it is says the row,
+ * as what was done later may be there. */
 static int check_fresh(struct delta *d, uint64_t ino, uint64_t size)
 {
     _cleanup_close_ int fd = -1;
@@ -100,11 +101,10 @@ static int check_fresh(struct delta *d, uint64_t ino, uint64_t size)
     if (r <= 0 || inode.object <= 0) return r < 0 ? r : 0;
     r = open_object(d, &inode, &fd);
     if (r < 0 || fd >= 0) return r;
-    log_warning("%s: inode %llu was written without fsync before a power cut, and is lost", delta_path(d),
-                (unsigned long long)ino);
+    log_warning("%s: what was written to inode %llu without fsync before a power cut, since it had %llu bytes, is lost",
+                delta_path(d), (unsigned long long)ino, (unsigned long long)size);
     inode.object = DELTA_NO_OBJECT;
     inode.grown = false;
-    inode.size = size;
     return delta_set_inode(d, &inode);
 }
 

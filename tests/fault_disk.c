@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "fault_op.h"
 #include "harness.h"
 #include "random_ops.h"
 
@@ -61,10 +62,23 @@ static void *shared_memory(size_t size)
     return memory;
 }
 
+static const char *asked_for(void)
+{
+    const char *asked = getenv("COPPICE_DISK");
+    return asked ? asked : "ext4";
+}
+
 static const char *file_system(void)
 {
-    const char *name = getenv("COPPICE_DISK");
-    return name ? name : "ext4";
+    static char name[16];
+    snprintf(name, sizeof(name), "%.*s", (int)strcspn(asked_for(), ":"), asked_for());
+    return name;
+}
+
+static const char *block_size(void)
+{
+    const char *colon = strchr(asked_for(), ':');
+    return colon ? colon + 1 : "4096";
 }
 
 bool fault_disk_copies(void)
@@ -72,12 +86,18 @@ bool fault_disk_copies(void)
     return strcmp(file_system(), "btrfs") == 0;
 }
 
+unsigned fault_disk_block(void)
+{
+    unsigned block = (unsigned)atoi(block_size());
+    return block < FAULT_PAGE ? block : FAULT_PAGE;
+}
+
 static int run_mkfs(char **ret_output, const char *path)
 {
     if (strcmp(file_system(), "xfs") == 0)
         return harness_run(ret_output, "mkfs.xfs", "--unsupported", "-q", "-f", path, NULL);
     if (strcmp(file_system(), "btrfs") == 0) return harness_run(ret_output, "mkfs.btrfs", "-q", "-f", path, NULL);
-    return harness_run(ret_output, "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-J", "size=4", "-E",
+    return harness_run(ret_output, "mkfs.ext4", "-q", "-F", "-b", block_size(), "-m", "0", "-J", "size=4", "-E",
                        "lazy_itable_init=0,lazy_journal_init=0", path, NULL);
 }
 

@@ -16,12 +16,15 @@ struct fault_disk;
 bool fault_disk_is_possible(void);
 
 /* A disk with an empty file system on it, of so many bytes at least; freed when it is not mounted. The file system is ext4, or
- * $COPPICE_DISK: xfs, btrfs. */
+ * $COPPICE_DISK: xfs, btrfs, ext4:1024 (its blocks' bytes). */
 struct fault_disk *fault_disk_new(size_t bytes);
 void fault_disk_free(struct fault_disk *disk);
 
 /* True for a file system that never writes in place. */
 bool fault_disk_copies(void);
+
+/* Bytes of a page that the file system writes as one: its block, at most a page. */
+unsigned fault_disk_block(void);
 
 /* Mounts the disk's file system at the directory. False, and printed, when it cannot be. */
 bool fault_disk_mount(struct fault_disk *disk, const char *where);

@@ -327,23 +327,47 @@ static void apply_unsynced(struct fault_model *m, const struct fault_op *op)
     if (op->kind != FAULT_FSYNC) fault_model_apply(m, &unsynced);
 }
 
+/* The operations from `upto` to `end` may have written their bytes, and no more. */
+static bool agrees_with_late(const struct lane *lane, const struct fault_model *m, int upto, int end,
+                             const struct fault_model *found, char *why, size_t room)
+{
+    struct fault_model *late = fault_model_clone(m);
+    for (int i = upto; i < end; i++) fault_model_apply_late_write(late, &lane->ops[i]);
+    bool is_good = fault_model_agrees(late, found, true, why, room);
+    fault_model_free(late);
+    return is_good;
+}
+
+/* The first part of the operation at `upto` may be the last that is there. */
+static bool agrees_with_part(const struct lane *lane, const struct fault_model *m, int upto, int end,
+                             const struct fault_model *found)
+{
+    char why[1200];
+    struct fault_op part;
+    if (upto == end || !fault_op_first_part(&lane->ops[upto], &part)) return false;
+    struct fault_model *more = fault_model_clone(m);
+    apply_unsynced(more, &part);
+    bool is_good = agrees_with_late(lane, more, upto, end, found, why, sizeof(why));
+    fault_model_free(more);
+    return is_good;
+}
+
 static bool check_async_cut_lane(struct lane *lane, const char *root, uint64_t moment, unsigned unit)
 {
     char why[1200] = "";
-    struct fault_model *found = read_lane(lane, root), *m, *late;
+    struct fault_model *found = read_lane(lane, root), *m;
     if (!found) return false;
     bool is_good = false;
     int first = first_unsynced(lane, last_sync(lane->load, moment), moment), end = first;
     while (end < lane->count && lane->ops[end].begun <= moment) end++;
     m = fault_model_clone(lane->base);
     fault_model_keep_old(m, unit);
+    fault_model_know_sizes(m);
     for (int i = 0; i < first; i++) fault_model_apply(m, &lane->ops[i]);
     for (int upto = first; !is_good && upto <= end; upto++) {
         if (upto > first) apply_unsynced(m, &lane->ops[upto - 1]);
-        late = fault_model_clone(m);
-        for (int i = upto; i < end; i++) fault_model_apply_late_write(late, &lane->ops[i]);
-        is_good = fault_model_agrees(late, found, true, why, sizeof(why));
-        fault_model_free(late);
+        is_good = agrees_with_late(lane, m, upto, end, found, why, sizeof(why)) ||
+                  agrees_with_part(lane, m, upto, end, found);
     }
     if (!is_good) print_error("thread %d: no state after operation %d … %d agrees\n", lane->number, first, end);
     if (!is_good) print_lane(lane, end, why);

@@ -100,6 +100,11 @@ void fault_model_keep_old(struct fault_model *m, unsigned unit)
     m->unit = unit;
 }
 
+void fault_model_know_sizes(struct fault_model *m)
+{
+    m->knows_sizes = true;
+}
+
 /* ---- paths ---- */
 
 struct entry *fault_tree_find(const struct fault_model *m, int parent, const char *name)
@@ -190,25 +195,15 @@ static void forget_old(struct file *f)
     f->old_count = f->old_sizes_count = 0;
 }
 
-static uint64_t first_end(const struct fault_op *op)
-{
-    return (op->offset | (FAULT_PAGE - 1)) + 1;
-}
-
-/* The kernel sends the first page's part by itself when it does not hold the rest of that page. */
-static bool is_split(const struct fault_op *op)
-{
-    return op->offset % FAULT_PAGE != 0 && op->offset + op->length > first_end(op);
-}
-
 static void write_bytes(struct fault_model *m, struct file *f, const struct fault_op *op)
 {
     uint64_t end = op->offset + op->length;
+    struct fault_op part;
     if (m->unit) {
         uint64_t from = op->offset < f->size ? op->offset : f->size;
         for (uint64_t u = from - from % m->unit; u < end; u += m->unit) keep_unit(f, u, m->unit);
         if (end > f->size) keep_size(f, f->size);
-        if (is_split(op) && first_end(op) > f->size) keep_size(f, first_end(op));
+        if (fault_op_first_part(op, &part) && part.offset + part.length > f->size) keep_size(f, part.offset + part.length);
     }
     made_fill(op->seed, op->offset, f->bytes + op->offset, op->length);
     if (end > f->size) f->size = end;
@@ -226,8 +221,7 @@ static void punch_bytes(struct fault_model *m, struct file *f, const struct faul
     memset(f->bytes + op->offset, 0, end - op->offset);
 }
 
-/* Answered, the size is on the disk, and with it all that lies within. Else what made the file longer may be taken back though
- * later operations are there: a new object that was lost takes the length with it. */
+/* Answered, the size is on the disk, and with it all that lies within. */
 static void truncate_bytes(struct fault_model *m, struct file *f, uint64_t size, bool is_answered)
 {
     if (size < f->size) memset(f->bytes + size, 0, f->size - size);
@@ -237,7 +231,6 @@ static void truncate_bytes(struct fault_model *m, struct file *f, uint64_t size,
         if (keep < m->unit) memset(u->bytes + keep, 0, m->unit - keep);
     }
     if (is_answered) f->old_sizes_count = 0;
-    else if (size > f->size) keep_size(f, f->size);
     f->size = size;
     f->is_large = size > FAULT_ROW_MAX || (f->is_large && size > 0);
 }
@@ -329,15 +322,19 @@ void fault_model_apply_late_write(struct fault_model *m, const struct fault_op *
     struct fault_op late = *op;
     late.is_synced = false;
     if (op->file >= m->count || !m->files[op->file].bytes) return;
-    if (op->kind == FAULT_WRITE) write_bytes(m, &m->files[op->file], &late);
-    if (op->kind == FAULT_PUNCH) punch_bytes(m, &m->files[op->file], &late);
+    struct file *f = &m->files[op->file];
+    uint64_t size = f->size;
+    if (op->kind == FAULT_WRITE) write_bytes(m, f, &late);
+    if (op->kind == FAULT_PUNCH) punch_bytes(m, f, &late);
+    f->size = size;
 }
 
 bool fault_model_writes_in_parts(const struct fault_model *m, const struct fault_op *op)
 {
+    struct fault_op part;
     if (op->kind == FAULT_PUNCH) return true;
     if (op->kind != FAULT_WRITE) return false;
-    return m->files[op->file].is_large || is_split(op) || op->offset + op->length > FAULT_ROW_MAX;
+    return m->files[op->file].is_large || fault_op_first_part(op, &part) || op->offset + op->length > FAULT_ROW_MAX;
 }
 
 /* ---- reading a tree ---- */
@@ -456,10 +453,10 @@ static bool may_be(const struct file *f, const struct file *found, uint64_t star
     return false;
 }
 
-static bool size_may_be(const struct file *f, uint64_t size)
+static bool size_may_be(const struct fault_model *m, const struct file *f, uint64_t size)
 {
     if (f->size == size) return true;
-    for (size_t i = 0; i < f->old_sizes_count; i++)
+    for (size_t i = 0; !m->knows_sizes && i < f->old_sizes_count; i++)
         if (f->old_sizes[i] == size) return true;
     return false;
 }
@@ -475,7 +472,7 @@ static bool same_bytes(const struct fault_model *m, const struct file *f, const 
                        char *ret_why, size_t room)
 {
     uint64_t unit = m->unit ? m->unit : FAULT_SECTOR;
-    if (!size_may_be(f, found->size)) return because("%s: its size is %lu, not %lu", path, found->size, f->size);
+    if (!size_may_be(m, f, found->size)) return because("%s: its size is %lu, not %lu", path, found->size, f->size);
     for (uint64_t at = 0; at < found->size; at += unit) {
         size_t length = found->size - at < unit ? found->size - at : unit;
         if (!may_be(f, found, at, length))

@@ -21,6 +21,8 @@ void fault_model_free(struct fault_model *model);
 
 /* From now on what is written may, until it is synced, read as before in any unit of so many bytes. */
 void fault_model_keep_old(struct fault_model *model, unsigned unit);
+/* And no file may have another size than the model's. */
+void fault_model_know_sizes(struct fault_model *model);
 
 /* Something that can be done now, by dice; `state` as random_next() has it. With `writes`: nearly always a write
  * that nothing syncs. */
@@ -28,7 +30,7 @@ void fault_model_choose(const struct fault_model *model, uint64_t *state, bool w
 /* Does it to the model. */
 void fault_model_apply(struct fault_model *model, const struct fault_op *op);
 /* What the operation does to bytes in place (a write, a hole; else nothing), if the file is there: on a model that lacks
- * the operations between. */
+ * the operations between. No file gets longer by it. */
 void fault_model_apply_late_write(struct fault_model *model, const struct fault_op *op);
 /* True for a write whose bytes may come in parts when it is cut off: they are not all in one row, or in one
  * request. */

@@ -101,6 +101,15 @@ int fault_op_run(const struct fault_op *op, const char *root)
     return r < 0 ? -errno : 0;
 }
 
+bool fault_op_first_part(const struct fault_op *op, struct fault_op *ret_part)
+{
+    uint64_t end = (op->offset | (FAULT_PAGE - 1)) + 1;
+    if (op->kind != FAULT_WRITE || op->offset % FAULT_PAGE == 0 || op->offset + op->length <= end) return false;
+    *ret_part = *op;
+    ret_part->length = end - op->offset;
+    return true;
+}
+
 void fault_op_print(const struct fault_op *op, char *text, size_t room)
 {
     static const char *const words[FAULT_KINDS] = {"create", "write",    "truncate",   "fsync", "allocate", "punch",

@@ -44,5 +44,8 @@ struct fault_op {
 /* Does it to the tree: 0 or negative errno; -ENODATA for a write that was done in part. */
 int fault_op_run(const struct fault_op *op, const char *root);
 
+/* The kernel sends the first page's part of a write by itself when it does not hold the rest of that page: true, and that part. */
+bool fault_op_first_part(const struct fault_op *op, struct fault_op *ret_part);
+
 /* "write d1/f2 700+90 seed 17 sync" */
 void fault_op_print(const struct fault_op *op, char *text, size_t room);

@@ -36,6 +36,7 @@ struct fault_model {
     struct entry *entries;
     int entries_count, entries_room;
     unsigned unit;
+    bool knows_sizes; /* see fault_model_know_sizes() */
 };
 
 struct entry *fault_tree_find(const struct fault_model *m, int parent, const char *name);

@@ -1,7 +1,7 @@
 /* The store on a disk that forgets what was not flushed: whatever the moment of the cut, what was answered is there.
  *
  * COPPICE_RANDOM_SECONDS=600 for a long run by hand, COPPICE_RANDOM_SEED=N for the same operations again,
- * COPPICE_DISK=xfs or btrfs for another file system of the store than ext4,
+ * COPPICE_DISK=xfs or btrfs for another file system of the store than ext4, ext4:1024 for one of such blocks,
  * COPPICE_ONLY='*again*' for the tests of such names alone. */
 #include <dirent.h>
 #include <fcntl.h>
@@ -257,7 +257,7 @@ static void go_again(void)
 static bool check_node(int node, const struct fault_cut *cut, bool goes_on)
 {
     const char *root = fault_store_root(nodes[node]);
-    unsigned unit = cut->is_torn ? FAULT_SECTOR : FAULT_PAGE;
+    unsigned unit = cut->is_torn ? FAULT_SECTOR : fault_disk_block();
     if (power.run->options) return fault_load_check_async_cut(power.loads[node], root, cut->moment, unit);
     return fault_load_check_cut(power.loads[node], root, cut->moment, unit, goes_on);
 }
@@ -554,6 +554,48 @@ static void test_async_commits_at_its_interval(void **state)
     go_again();
 }
 
+/* The file is so long (-1: as long as it likes), and what it began with is there. */
+static void check_length(const char *name, off_t size)
+{
+    struct stat st;
+    char found[100] = "";
+    if (size < 0) return;
+    must(stat(fault_store_at("%s", name), &st));
+    must_hold(st.st_size == size, "%s: %ld bytes long", name, (long)st.st_size);
+    int fd = must(open(fault_store_at("%s", name), O_RDONLY | O_CLOEXEC));
+    assert_int_equal(must(pread(fd, found, sizeof(found), 0)), sizeof(found));
+    must(close(fd));
+    if (name[0] == 'b') must_hold(found[0] == 'a' && memcmp(found, found + 1, 99) == 0, "%s: lost its beginning", name);
+}
+
+/* Of an async mount: what came later is on the disk, and so must be the length of whatever way the file had to grow. */
+static void test_async_a_lost_object_takes_no_length_with_it(void **state)
+{
+    static const char *const names[] = {"by-truncate", "by-write", "load/0/f6"};
+    static const off_t sizes[] = {65222, 20001, 200000};
+    (void)state;
+    make_disk();
+    begin_record_with("async=60");
+    make_wal_old();
+    for (int i = 0; i < 3; i++) {
+        int fd = must(open(fault_store_at("%s", names[i]), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+        if (i < 2) fill(fd, 'a', 0, 100);
+        if (i == 1) fill(fd, 'b', sizes[i] - 1, 1);
+        else must(ftruncate(fd, sizes[i]));
+        must(close(fd));
+    }
+    close(must(creat(fault_store_at("later"), 0644)));
+    write_back(fault_store_beside("disk/store/nodes/node-a/delta.db-wal"), true);
+    uint64_t moment = fault_disk_moment(power.disk);
+    end_record();
+
+    assert_true(come_back(WHOLE_CUT(moment)));
+    bool is_there = access(fault_store_at("later"), F_OK) == 0;
+    must_hold(is_there || fault_disk_copies(), "nothing of it reached the disk");
+    for (int i = 0; i < 3; i++) check_length(names[i], is_there ? sizes[i] : -1);
+    go_again();
+}
+
 /* Room that is reserved, and not written to, reads as zeros: once somebody has read it, SEEK_DATA takes it for data. */
 static void read_all_objects(void)
 {
@@ -628,6 +670,7 @@ int main(void)
         cmocka_unit_test_teardown(test_a_file_that_grew_without_fsync_is_no_damage, stop),
         cmocka_unit_test_teardown(test_an_fsync_reaches_what_a_dead_daemon_had_written, stop),
         cmocka_unit_test_teardown(test_async_commits_at_its_interval, stop),
+        cmocka_unit_test_teardown(test_async_a_lost_object_takes_no_length_with_it, stop),
         cmocka_unit_test_teardown(test_reserved_room_that_somebody_has_read_is_not_taken_for_bytes, stop),
         cmocka_unit_test_teardown(test_long_runs_cut_anywhere, stop),
         cmocka_unit_test_teardown(test_cut_again_and_again, stop),
