@@ -45,6 +45,11 @@ endforeach()
 # They hold the product to times, to memory or to what the kernel caches, which others beside them would need too, or drop.
 set_tests_properties(mount_catalog mount_leak mount_replace mount_slow mount_snapshot mount_warm PROPERTIES RUN_SERIAL ON)
 
+# What many threads do at once, for ThreadSanitizer: .ci/run has it look at these alone, as it sees nothing more in the others.
+foreach(name test_commit test_fdcache test_view mount_io mount_kill mount_replace mount_slow)
+    set_property(TEST ${name} APPEND PROPERTY LABELS concurrent)
+endforeach()
+
 # Virtual machines, in ctest's configuration `vm` alone: the machines' images take minutes to make, and boots are emulated.
 # Status 77 is "skipped": some scenario could not be tried.
 function(coppice_vm_test name timeout)

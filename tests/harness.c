@@ -25,6 +25,11 @@ enum { SLOWER = 1 };
 #endif
 enum { RUN_SECONDS = 60 * SLOWER, TEST_SECONDS = 120 * SLOWER - 5, PATHS = 64 };
 
+int harness_slower(void)
+{
+    return SLOWER;
+}
+
 static struct {
     char directory[1024];
     char store[1200];

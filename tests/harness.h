@@ -75,6 +75,8 @@ int harness_sql(char **ret_output, const char *statements);
 int64_t harness_disk_usage(const char *path);
 /* Seconds since some start, monotonic. */
 double harness_seconds(void);
+/* How many times as long things may take as the product promises: more than once with sanitizers. */
+int harness_slower(void);
 
 /* A child that drops root for `uid` and `gid` (no further groups) and returns body's value, 0-255, as the exit status;
  * uid 0 keeps root. */
