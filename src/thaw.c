@@ -99,7 +99,8 @@ int thaw(struct view *v, struct inode *inode)
     if (r == 0) r = create(v, inode->row.size, &object);
     if (r == 0) r = view_begin(v, &d);
     if (r < 0) return r;
-    r = view_end(v, d, give(v, d, inode, object), VIEW_LAZY);
+    /* Written before it is used: a batch that fails takes all with it that is in it, and the caller goes on in another. */
+    r = view_end(v, d, give(v, d, inode, object), VIEW_CONTENTS);
     if (r < 0 && r != -EIO) object_unlink(delta_objects_fd(d), object);
     if (r < 0) *inode = shared;
     return r;

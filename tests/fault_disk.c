@@ -94,8 +94,10 @@ unsigned fault_disk_block(void)
 
 static int run_mkfs(char **ret_output, const char *path)
 {
+    char size[32];
+    snprintf(size, sizeof(size), "size=%s", block_size());
     if (strcmp(file_system(), "xfs") == 0)
-        return harness_run(ret_output, "mkfs.xfs", "--unsupported", "-q", "-f", path, NULL);
+        return harness_run(ret_output, "mkfs.xfs", "--unsupported", "-q", "-f", "-b", size, path, NULL);
     if (strcmp(file_system(), "btrfs") == 0) return harness_run(ret_output, "mkfs.btrfs", "-q", "-f", path, NULL);
     return harness_run(ret_output, "mkfs.ext4", "-q", "-F", "-b", block_size(), "-m", "0", "-J", "size=4", "-E",
                        "lazy_itable_init=0,lazy_journal_init=0", path, NULL);

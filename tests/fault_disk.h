@@ -16,7 +16,7 @@ struct fault_disk;
 bool fault_disk_is_possible(void);
 
 /* A disk with an empty file system on it, of so many bytes at least; freed when it is not mounted. The file system is ext4, or
- * $COPPICE_DISK: xfs, btrfs, ext4:1024 (its blocks' bytes). */
+ * $COPPICE_DISK: xfs, btrfs, ext4:1024 or xfs:1024 (its blocks' bytes). */
 struct fault_disk *fault_disk_new(size_t bytes);
 void fault_disk_free(struct fault_disk *disk);
 
