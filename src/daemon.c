@@ -17,6 +17,7 @@
 #include "control.h"
 #include "crash.h"
 #include "fuse_ops.h"
+#include "ground.h"
 #include "handover.h"
 #include "io.h"
 #include "keeper.h"
@@ -328,6 +329,7 @@ static int run(struct daemon *d)
 {
     int r = store_open(&d->store, d->options->store);
 
+    if (r == 0 && !d->descriptors.is_next) ground_check(d->store->fd, d->store->path);
     if (r == 0) r = take_all(d);
     if (r == 0) r = tree_open(&d->tree, d->store, d->handover, d->options->sync);
     if (r == 0) r = make_session(d);

@@ -9,7 +9,7 @@ shopt -s nullglob
 
 # The layers from the ground up: a file includes its own layer and those below. Every file of src/ is in one of them.
 layers=(
-    "log io bootname network service owner bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room handover references replay presence control asker crash"
+    "log io bootname network service owner bootlog nfs_probe tftp_probe mount_rpc nfs_rpc longpath rootdir listing linkmap inomap identity fdcache object progress table disk_xattrs room ground handover references replay presence control asker crash"
     "db db_* schema"
     "catalog catalog_* store commit delta delta_* image image_* imageset"
     "view damage place dirent inode acl xattr names content change chunk allocate recovery snapshot switch clone thaw diff diff_*"
