@@ -632,6 +632,33 @@ static void test_reserved_room_that_somebody_has_read_is_not_taken_for_bytes(voi
     go_again();
 }
 
+/* What is beside a page in its block was not written with it. */
+static void test_the_page_beside_a_synced_one_is_old_or_new(void **state)
+{
+    char before[4096], after[4096], found[4096];
+    (void)state;
+    make_disk();
+    begin_record();
+    make_wal_old();
+    int fd = must(open(fault_store_at("load/0/f6"), O_RDWR | O_CLOEXEC));
+    assert_int_equal(must(pread(fd, before, sizeof(before), 40960)), sizeof(before));
+    memset(after, 'w', sizeof(after));
+    fill(fd, 's', 36864, 4096);
+    must(fsync(fd));
+    fill(fd, 'w', 40960, 4096);
+    write_back(fault_store_beside("disk/store/nodes/node-a/delta.db-wal"), true);
+    uint64_t moment = fault_disk_moment(power.disk);
+    must(close(fd));
+    end_record();
+
+    assert_true(come_back(WHOLE_CUT(moment)));
+    fd = must(open(fault_store_at("load/0/f6"), O_RDONLY | O_CLOEXEC));
+    assert_int_equal(must(pread(fd, found, sizeof(found), 40960)), sizeof(found));
+    must(close(fd));
+    must_hold(memcmp(found, before, sizeof(found)) == 0 || memcmp(found, after, sizeof(found)) == 0, "neither: %d", found[0]);
+    go_again();
+}
+
 /* Also after a failure. */
 static int stop(void **state)
 {
@@ -672,6 +699,7 @@ int main(void)
         cmocka_unit_test_teardown(test_async_commits_at_its_interval, stop),
         cmocka_unit_test_teardown(test_async_a_lost_object_takes_no_length_with_it, stop),
         cmocka_unit_test_teardown(test_reserved_room_that_somebody_has_read_is_not_taken_for_bytes, stop),
+        cmocka_unit_test_teardown(test_the_page_beside_a_synced_one_is_old_or_new, stop),
         cmocka_unit_test_teardown(test_long_runs_cut_anywhere, stop),
         cmocka_unit_test_teardown(test_cut_again_and_again, stop),
     };
