@@ -6,7 +6,7 @@ import os
 import statistics
 
 COLOURS = {"ext4": "#888888", "overlayfs": "#7aa6c2", "overlayfs-nfs": "#4f7f9f", "fuse-overlayfs": "#d9a441",
-           "btrfs": "#a3719e", "xfs": "#c27a7a", "coppice": "#2e8b57", "coppice-async": "#7bc796"}
+           "btrfs": "#a3719e", "xfs": "#c27a7a", "coppice": "#2e8b57", "coppice-async": "#7bc796", "fuse-floor": "#444444"}
 
 
 def median(rows, work, side, key="value"):

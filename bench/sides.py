@@ -7,7 +7,7 @@ import time
 
 DISKS = ("ext4", "btrfs", "xfs")
 DISK_GIB = 24
-ALL_SIDES = ["ext4", "overlayfs", "overlayfs-nfs", "fuse-overlayfs", "btrfs", "xfs", "coppice", "coppice-async"]
+ALL_SIDES = ["ext4", "overlayfs", "overlayfs-nfs", "fuse-overlayfs", "btrfs", "xfs", "coppice", "coppice-async", "fuse-floor"]
 
 
 def run(*command, **options):
@@ -100,6 +100,8 @@ class Sides:
             return self.make_copy_on_write(side)
         if side.startswith("coppice"):
             return self.make_coppice(side)
+        if side == "fuse-floor":
+            return self.make_floor(side)
         self.unpack_base(base)
         before, began = self.used(disk), time.monotonic()
         root = os.path.join(disk, side)
@@ -155,6 +157,15 @@ class Sides:
         os.listdir(root)
         self.keep(side, began, root, before, disk)
 
+    def make_floor(self, side):
+        """No file system of a node's: what the requests alone cost (floor.c)."""
+        mountpoint = self.at("mnt", side)
+        os.makedirs(mountpoint, exist_ok=True)
+        before, began = self.used(self.disks["ext4"]), time.monotonic()
+        run(self.at("floor"), mountpoint)
+        os.mkdir(os.path.join(mountpoint, "tmp"))
+        self.keep(side, began, mountpoint, before, self.disks["ext4"])
+
     def take_down(self):
         for side in ALL_SIDES:
             merged = os.path.join(self.disks["ext4"], side, "merged")
@@ -162,6 +173,8 @@ class Sides:
                 run("umount", "-l", merged)
             if side.startswith("coppice") and mounted(self.at("mnt", side)):
                 self.coppice(side, "umount", self.at("mnt", side))
+            if side == "fuse-floor" and mounted(self.at("mnt", side)):
+                run("umount", self.at("mnt", side))
         for name in DISKS:
             if mounted(self.disks[name]):
                 run("umount", "-l", self.disks[name])
@@ -179,6 +192,8 @@ class Sides:
         if side.startswith("coppice"):
             with open(os.path.join(self.disks["ext4"], side + "-store", "daemon")) as file:
                 return int(file.readline().split()[0])
+        if side == "fuse-floor":
+            return int(run("pgrep", "-nf", f"^{self.at('floor')} "))
         if side == "fuse-overlayfs":
             return int(run("pgrep", "-nf", f"^fuse-overlayfs .* {os.path.join(self.disks['ext4'], side, 'merged')}$"))
         return None
