@@ -521,12 +521,22 @@ int db_hold(struct db *db)
     return db_exec(db, "BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1");
 }
 
-int db_seal(const char *path, const char *sql, bool durable)
+static int run_alone(const char *path, const char *before, const char *sql, const char *after)
 {
     _cleanup_db_ struct db *db = NULL;
     int r = open_handle(&db, path, SQLITE_OPEN_READWRITE);
 
-    if (r == 0) r = db_exec(db, durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = OFF");
+    if (r == 0) r = db_exec(db, before);
     if (r == 0) r = db_exec(db, sql);
-    return r < 0 ? r : db_exec(db, "PRAGMA journal_mode = DELETE");
+    return r < 0 ? r : db_exec(db, after);
+}
+
+int db_seal(const char *path, const char *sql, bool durable)
+{
+    return run_alone(path, durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = OFF", sql, "PRAGMA journal_mode = DELETE");
+}
+
+int db_unseal(const char *path, const char *sql)
+{
+    return run_alone(path, "PRAGMA synchronous = OFF", sql, "PRAGMA journal_mode = WAL");
 }

@@ -121,5 +121,9 @@ int db_hold(struct db *db);
  * immutable, and by any program. Not synced, but for `durable`, where a power cut in the middle leaves a database too. */
 int db_seal(const char *path, const char *sql, bool durable);
 
+/* Runs `sql` on such a file that db_open() is to write next: it is in WAL mode then, which else waits for the disk three times when it is
+ * opened. Not synced; still all of it, and may be opened immutable. */
+int db_unseal(const char *path, const char *sql);
+
 /* Copies the whole database, as `from` sees it, into a new file by SQLite's backup API. Not synced. */
 int db_copy(struct db *from, const char *to_path);

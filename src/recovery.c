@@ -221,6 +221,16 @@ static int note_object(uint64_t object, void *data)
     return inomap_add(data, object, 1);
 }
 
+static bool has_objects(DIR *stream)
+{
+    struct dirent *e;
+    uint64_t id;
+
+    while ((e = readdir(stream)))
+        if (object_is_name(e->d_name, &id)) return true;
+    return false;
+}
+
 static int remove_strays(struct delta *d, DIR *stream, const struct inomap *known)
 {
     struct dirent *e;
@@ -228,6 +238,7 @@ static int remove_strays(struct delta *d, DIR *stream, const struct inomap *know
     uint64_t id;
     int r = 0;
 
+    rewinddir(stream);
     while (r == 0 && (e = readdir(stream))) {
         if (!object_is_name(e->d_name, &id) || inomap_get(known, id)) continue;
         count++;
@@ -238,9 +249,21 @@ static int remove_strays(struct delta *d, DIR *stream, const struct inomap *know
     return r;
 }
 
-static int sweep(struct delta *d)
+static int sweep_stream(struct delta *d, DIR *stream)
 {
     struct inomap known = {0};
+    int r;
+
+    commit_lock(delta_commit(d));
+    r = delta_each_object(d, note_object, &known);
+    commit_unlock(delta_commit(d));
+    if (r == 0) r = remove_strays(d, stream, &known);
+    inomap_clear(&known);
+    return r;
+}
+
+static int sweep(struct delta *d)
+{
     int fd = openat(delta_objects_fd(d), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
     DIR *stream = fd < 0 ? NULL : fdopendir(fd);
 
@@ -249,11 +272,7 @@ static int sweep(struct delta *d)
         if (fd >= 0) close(fd);
         return r;
     }
-    commit_lock(delta_commit(d));
-    r = delta_each_object(d, note_object, &known);
-    commit_unlock(delta_commit(d));
-    if (r == 0) r = remove_strays(d, stream, &known);
-    inomap_clear(&known);
+    r = has_objects(stream) ? sweep_stream(d, stream) : 0;
     closedir(stream);
     return r;
 }

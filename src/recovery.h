@@ -14,5 +14,5 @@ struct delta;
 int recovery_run(struct delta *delta);
 
 /* Then: removes objects that no inode has. They were made, or their inodes ended, when the daemon died. Costs a look at each
- * object's name, and at each inode. Where not all inodes can be read, nothing is removed (logged). */
+ * object's name and, if there is one, at each inode. Where not all inodes can be read, nothing is removed (logged). */
 void recovery_sweep(struct delta *delta);

@@ -1,5 +1,6 @@
 #include "snapshot.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +70,7 @@ static int object_list_add(struct object_list *list, uint64_t id)
 }
 
 /* Every object that a row of the sealed copy names, and those of `settled` and above in *late. */
-static int share_objects(const struct place *to, int objects_fd, uint64_t settled, struct object_list *late)
+static int share_named(const struct place *to, int objects_fd, uint64_t settled, struct object_list *late)
 {
     _cleanup_db_ struct db *db = NULL;
     _cleanup_stmt_ db_stmt *s = NULL;
@@ -88,12 +89,31 @@ static int share_objects(const struct place *to, int objects_fd, uint64_t settle
     return r;
 }
 
+/* Every object of a snapshot: its rows, which take long to look through where there are many, name no others. */
+static int share_all(const struct place *to, int objects_fd)
+{
+    int fd = openat(objects_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    uint64_t id;
+
+    if (!stream) {
+        r = -errno;
+        if (fd >= 0) close(fd);
+        return r;
+    }
+    for (struct dirent *e; r == 0 && (errno = 0, e = readdir(stream));)
+        if (object_is_name(e->d_name, &id)) r = object_share(objects_fd, id, to->objects_fd);
+    if (r == 0) r = -errno;
+    closedir(stream);
+    return r;
+}
+
 /* And what the node has written into them is on the disk. */
 static int share_settled(struct view *v, const struct place *to)
 {
     struct delta *d = atomic_load(&v->delta);
     struct object_list late = {0};
-    int r = share_objects(to, delta_objects_fd(d), v->settled, &late);
+    int r = share_named(to, delta_objects_fd(d), v->settled, &late);
 
     if (r == 0 && late.count) r = commit_objects(to->objects_fd, late.ids, late.count);
     if (r == 0) v->settled = delta_frozen(d);
@@ -174,7 +194,7 @@ int snapshot_copy(int from_fd, const char *from, int parent_fd, const char *pare
     if (objects_fd < 0) return objects_fd;
     r = place_create(&to, parent_fd, parent_path, name);
     if (r == 0) r = copy_db(from_fd, from, &to);
-    if (r == 0) r = share_objects(&to, objects_fd, UINT64_MAX, NULL);
+    if (r == 0) r = share_all(&to, objects_fd);
     if (r < 0) io_remove_tree(parent_fd, name);
     return r;
 }
@@ -196,7 +216,7 @@ int snapshot_unseal(const char *parent_path, const char *name, uint64_t shift)
     _cleanup_free_ char *db = io_format("%s/%s/delta.db", parent_path, name);
     _cleanup_free_ char *sql = io_format("UPDATE view SET shift = %llu, frozen = next_ino", (unsigned long long)shift);
 
-    return db && sql ? db_seal(db, sql, false) : -ENOMEM;
+    return db && sql ? db_unseal(db, sql) : -ENOMEM;
 }
 
 int snapshot_reserve(const char *parent_path, const char *name, uint64_t next)

@@ -65,7 +65,10 @@ int switch_begin(const struct switch_place *p)
 {
     _cleanup_close_ int node = open_node(p);
 
-    return node < 0 ? node : commit_rename(node, SWITCH_NEW, "switch");
+    if (node < 0) return node;
+    /* switch_prepare() has synced it; the names that were written since are for a daemon that comes after a kill, not after a power cut. */
+    if (renameat(node, SWITCH_NEW, node, "switch") < 0) return -errno;
+    return commit_object(node, true);
 }
 
 /* The entry whose name says where the old changes go. */

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "db.h"
 #include "io.h"
@@ -449,6 +450,37 @@ static void test_copy(void **state)
     assert_int_equal(db_copy(db, scratch_path(state, "none/copy.db")), -ENOENT);
 }
 
+/* Which is a number of the file's header: 1 with a journal, 2 with a WAL. */
+static int write_version(const char *path)
+{
+    unsigned char header[19];
+    FILE *file = fopen(path, "r");
+
+    assert_non_null(file);
+    assert_int_equal(fread(header, sizeof(header), 1, file), 1);
+    fclose(file);
+    return header[18];
+}
+
+static void test_sealed_and_unsealed(void **state)
+{
+    _cleanup_db_ struct db *db = make(scratch_path(state, "sealed.db")), *immutable = NULL, *again = NULL;
+    const char *path = scratch_path(state, "sealed.db");
+
+    assert_int_equal(insert(db, 1, "one", "", 0), 0);
+    db_close(io_take(db));
+    assert_int_equal(db_seal(path, "UPDATE thing SET id = 2", false), 0);
+    assert_int_equal(write_version(path), 1);
+    assert_int_equal(db_unseal(path, "UPDATE thing SET id = 3"), 0);
+    assert_int_equal(write_version(path), 2);
+    assert_int_equal(access(scratch_path(state, "sealed.db-wal"), F_OK), -1);
+    assert_int_equal(db_open_immutable(&immutable, path), 0);
+    assert_int_equal(number(immutable, "SELECT id FROM thing"), 3);
+    assert_int_equal(db_open(&again, path, DB_WRITE), 0);
+    assert_int_equal(insert(again, 4, "four", "", 0), 0);
+    assert_int_equal(number(immutable, "SELECT max(id) FROM thing"), 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -472,6 +504,7 @@ int main(void)
         cmocka_unit_test(test_sync_without_wal),
         cmocka_unit_test(test_immutable_with_an_odd_name),
         cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_sealed_and_unsealed),
     };
 
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
