@@ -12,6 +12,8 @@ MIB = 1 << 20
 READ_MIB = 500
 READERS = 4
 THOUSAND = 1000
+FULL_DELTAS = [(100, 0), (5000, 0), (10000, 0), (100000, 0), (100, 5120)]
+QUICK_DELTAS = [(5000, 0)]
 SIDES = ["ext4", "overlayfs", "btrfs", "xfs", "coppice"]
 
 
@@ -135,7 +137,7 @@ class Nodes:
     def changed(self, count, mib):
         """A snapshot and a reset of a node in which so many files have changed, and so much was written."""
         name = f"changed{count}-{mib}"
-        self.add(name)
+        added = self.timed(self.add, name)
         change(self.root(name), count, mib)
         what = f"{count} files changed" + (f", {mib} MiB" if mib else "")
         snapshot = self.timed(self.snapshot, name)
@@ -143,7 +145,8 @@ class Nodes:
         if os.path.exists(os.path.join(self.root(name), "tmp/changed")):
             raise SystemExit(f"bench: {self.side}: a reset left changes")
         self.remove(name)
-        return [row(self.side, what, "snapshot ms", snapshot), row(self.side, what, "reset ms", reset)]
+        return [row(self.side, what, "node added ms", added), row(self.side, what, "snapshot ms", snapshot),
+                row(self.side, what, "reset ms", reset)]
 
     def memory(self):
         """Several nodes read the same files, one after the other."""
@@ -209,14 +212,15 @@ def cached():
         return next(int(line.split()[1]) for line in file if line.startswith("Cached:")) * 1024
 
 
-def measure(sides, names, full):
-    """Rows of everything, for these sides; the sides are made. A thousand of what is not a row, and copies, take their time: only in full."""
+def measure(sides, names, full, deltas):
+    """Rows of everything, for these sides; the sides are made. A thousand of what is not a row, and copies, take their time: only in
+    full. With `deltas`, (files, MiB) each, those alone, on all sides."""
     rows = []
-    for side in [name for name in SIDES if name in names and (full or name == "coppice")]:
+    for side in [name for name in SIDES if name in names and (full or deltas or name == "coppice")]:
         nodes = Nodes(sides, side)
-        if side not in ("ext4", "xfs"): # a thousand copies take hours
+        if side not in ("ext4", "xfs") and not deltas: # a thousand copies take hours
             rows += nodes.thousand()
-        for count, mib in ((100, 0), (5000, 0), (10000, 0), (100000, 0), (100, 5120)) if full else ((5000, 0),):
+        for count, mib in deltas or (FULL_DELTAS if full else QUICK_DELTAS):
             rows += nodes.changed(count, mib)
         if full:
             rows += nodes.memory()

@@ -188,6 +188,7 @@ def parse():
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--sides", default="")
     parser.add_argument("--works", default="")
+    parser.add_argument("--deltas", default="")
     parser.add_argument("--only", choices=["works", "bonnie", "nodes"])
     options = parser.parse_args()
     quick = ["ext4", "overlayfs", "fuse-overlayfs", "coppice", "coppice-async", "fuse-floor"]
@@ -198,6 +199,9 @@ def parse():
         sys.exit(f"bench: {', '.join(sorted(unknown))}: no such side or work")
     if names:
         options.only = "works"
+    options.deltas = [tuple(int(number) for number in (delta + "+0").split("+")[:2]) for delta in options.deltas.split(",") if delta]
+    if options.deltas:
+        options.only = "nodes"
     options.works = [work for work in WORKS if work.name in names or (not names and (options.full or work.quick))]
     options.rounds = options.rounds or (5 if options.full else 1)
     return options
@@ -227,7 +231,7 @@ def run_all(sides, options):
     tables["bonnie"] = [row for side in trees if options.only in (None, "bonnie")
                         for row in bench.bonnie(side, options.full)]
     report.print_grid("Rates (more is better)", tables["bonnie"], trees)
-    tables["nodes"] = nodes.measure(sides, trees, options.full) if options.only in (None, "nodes") else []
+    tables["nodes"] = nodes.measure(sides, trees, options.full, options.deltas) if options.only in (None, "nodes") else []
     report.print_grid("Whole nodes (less is better)", tables["nodes"], trees)
     report.write(sides.at("results", time.strftime("%Y-%m-%d-%H%M%S")), sides, tables, options.works, options.sides)
 
