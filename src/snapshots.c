@@ -17,6 +17,9 @@
 #include "switch.h"
 #include "tree_rows.h"
 
+#define NOTE "note"    /* beside delta.db */
+#define NOTE_ROOM 4096 /* a request's line has no more */
+
 /* nodes/SERIAL/snapshots. */
 struct place {
     int fd;
@@ -103,8 +106,32 @@ static int row_remove(struct tree *t, const char *serial, const char *name, bool
 
 /* ---- making one ---- */
 
-static int fill(struct tree *t, const char *serial, const struct place *p, const char *name, char **ret_image, int64_t *ret_made)
+/* For whoever writes the row in place of a process that was killed before it could. */
+static int write_note(const struct place *p, const char *directory, const char *note)
 {
+    _cleanup_free_ char *path = io_format("%s/" NOTE, directory);
+    _cleanup_close_ int fd = -1;
+
+    if (!note || !*note) return 0;
+    if (!path) return -ENOMEM;
+    fd = io_open_beneath(p->fd, path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    return fd < 0 ? fd : io_write(fd, note, strlen(note));
+}
+
+/* NULL: it has none. Caller frees. */
+static char *read_note(const struct place *p, const char *directory)
+{
+    _cleanup_free_ char *path = io_format("%s/" NOTE, directory);
+    _cleanup_close_ int fd = path ? io_open_beneath(p->fd, path, O_RDONLY, 0) : -ENOMEM;
+    char text[NOTE_ROOM] = "";
+
+    return fd < 0 || io_pread(fd, text, sizeof(text) - 1, 0) < 0 ? NULL : strdup(text);
+}
+
+static int fill(struct tree *t, const char *serial, const struct place *p, const struct catalog_snapshot *wanted, char **ret_image,
+                int64_t *ret_made)
+{
+    const char *name = wanted->name;
     _cleanup_free_ char *temporary = io_format(".new-%s", name);
     struct tree_node *node = temporary ? tree_hold_serial(t, serial) : NULL;
     struct view *view;
@@ -117,6 +144,7 @@ static int fill(struct tree *t, const char *serial, const struct place *p, const
         tree_release_view(node);
     }
     if (node) tree_release(node);
+    if (r == 0) r = write_note(p, temporary, wanted->note);
     if (r == 0) r = snapshot_publish(p->fd, temporary, name);
     return r;
 }
@@ -142,7 +170,7 @@ int snapshots_make(struct tree *t, const char *serial, const char *name)
         made = made_at(&p, name);
         r = image_of(&p, name, &image);
     } else {
-        r = fill(t, serial, &p, name, &image, &made);
+        r = fill(t, serial, &p, &(struct catalog_snapshot){.name = (char *)name}, &image, &made); /* its row has the note */
     }
     if (r == 0) r = row_made(t, serial, name, image, made);
     if (r == -ENOENT) switch_discard(p.fd, name, t->nodes_fd, serial); /* nobody wants it any more */
@@ -158,7 +186,7 @@ int snapshots_create(struct tree *t, const struct catalog_snapshot *wanted)
 
     if (r < 0) return r;
     if (is_there(&p, row.name)) return -EEXIST;
-    r = fill(t, row.node, &p, row.name, &image, &row.made);
+    r = fill(t, row.node, &p, &row, &image, &row.made);
     if (r < 0) return r;
     row.image = image;
     r = row_add(t, &row);
@@ -275,8 +303,8 @@ static bool is_automatic(const char *name)
 
 static int adopt(struct tree *t, const char *serial, const struct place *p, const char *name)
 {
-    _cleanup_free_ char *image = NULL;
-    struct catalog_snapshot row = {.node = (char *)serial, .name = (char *)name, .automatic = is_automatic(name)};
+    _cleanup_free_ char *image = NULL, *note = read_note(p, name);
+    struct catalog_snapshot row = {.node = (char *)serial, .name = (char *)name, .note = note, .automatic = is_automatic(name)};
     struct catalog_snapshot known = {0};
     int r = row_get(t, serial, name, &known);
 
