@@ -1,5 +1,7 @@
 /* cmd_parcel: node export, and node add --from-file. */
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,24 +27,41 @@ static const char *filter_of(const char *file)
     return NULL;
 }
 
-/* Under another name until it is whole. */
+/* A file without a name, of which a kill leaves nothing; where the file system has none, one that is called PART. */
+static int open_part(const char *part, bool *ret_is_nameless)
+{
+    _cleanup_free_ char *copy = strdup(part);
+    int fd = copy ? open(dirname(copy), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600) : -1;
+
+    *ret_is_nameless = fd >= 0;
+    return fd >= 0 ? fd : open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+/* linkat(2) does not replace what is there: so it is PART for the moment until it is renamed. */
+static int give_name(int fd, bool is_nameless, const char *part, const char *file)
+{
+    char path[32];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (is_nameless && unlink(part) < 0 && errno != ENOENT) return -errno;
+    if (is_nameless && linkat(AT_FDCWD, path, AT_FDCWD, part, AT_SYMLINK_FOLLOW) < 0) return -errno;
+    return rename(part, file) < 0 ? -errno : 0;
+}
+
+/* It has its name when it is whole. */
 static int write_file(struct parcel *parcel, const char *file)
 {
     _cleanup_free_ char *part = io_format("%s.part", file);
-    int r = part ? 0 : -ENOMEM;
+    _cleanup_close_ int fd = -1;
+    bool is_nameless = false, is_written;
+    int r = 0;
 
-    if (r == 0) r = parcel->fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (r < 0) {
-        log_error("%s: %s", file, log_reason(r = part ? -errno : r));
-        return r;
-    }
-    r = parcel_write(parcel);
-    close(parcel->fd);
-    if (r == 0 && rename(part, file) < 0) {
-        r = -errno;
-        log_error("%s: %s", file, log_reason(r));
-    }
-    if (r < 0) unlink(part);
+    fd = parcel->fd = part ? open_part(part, &is_nameless) : -ENOMEM;
+    if (fd < 0) r = part ? -errno : -ENOMEM;
+    is_written = r == 0 && (r = parcel_write(parcel)) == 0; /* which says itself what failed */
+    if (is_written) r = give_name(fd, is_nameless, part, file);
+    if (r < 0 && (fd < 0 || is_written)) log_error("%s: %s", file, log_reason(r));
+    if (r < 0 && fd >= 0) unlink(part);
     return r;
 }
 
