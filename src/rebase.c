@@ -271,15 +271,29 @@ static int make_way(struct merge *m, const struct level *l, const char *name, ui
     return r < 0 ? r : conflict(m, l, name, what);
 }
 
+/* 1: the new image has the same there, and as many names of it. */
+static int is_there(struct merge *m, const struct inode *inode, uint64_t to)
+{
+    struct rebase_file mine = {m->node, inode->row.ino}, theirs = {m->to, to};
+    struct inode other;
+    int r = rebase_file_get(theirs, &other);
+
+    if (r < 0 || (inode->row.nlink > 1 && inode->row.nlink != other.row.nlink)) return r;
+    r = rebase_file_same(mine, theirs);
+    if (r <= 0) return r;
+    r = remember(m, inode, to); /* its other names are the same file there */
+    return r < 0 ? r : 1;
+}
+
 static int merge_file(struct merge *m, const struct level *l, const char *name, const struct inode *inode, uint64_t base, uint64_t to)
 {
-    struct rebase_file mine = {m->node, inode->row.ino}, theirs = {m->to, to}, before = {m->base, base};
+    struct rebase_file theirs = {m->to, to}, before = {m->base, base};
     int r = 0;
 
     if (!is_changed(m, inode, base, &r)) return r;
     m->result->kept++;
     if (to && known_as(m, inode) == to) return 0;
-    if (to && inode->row.nlink == 1 && (r = rebase_file_same(mine, theirs)) != 0) return r < 0 ? r : 0;
+    if (to && !known_as(m, inode) && (r = is_there(m, inode, to)) != 0) return r < 0 ? r : 0;
     if (to && base && is_change(m, inode, base, to) && (r = rebase_file_same(theirs, before)) != 0)
         return r < 0 ? r : change(m, inode, to);
     if (to) r = make_way(m, l, name, base, to, base ? BOTH_CHANGED : BOTH_MADE);
