@@ -42,6 +42,11 @@ target_link_libraries(coppice-harness PUBLIC coppice-core PkgConfig::CMOCKA)
 foreach(source IN LISTS mount_sources)
     coppice_test(${source} mount 300 coppice-harness)
 endforeach()
+# Ends what it is preloaded into before the N-th step, which mount_snapaim counts up.
+add_library(kill_at MODULE ${CMAKE_SOURCE_DIR}/tests/preload/kill_at.c)
+target_link_libraries(kill_at PRIVATE ${CMAKE_DL_LIBS})
+add_dependencies(mount_snapaim kill_at)
+set_property(TEST mount_snapaim APPEND PROPERTY ENVIRONMENT COPPICE_KILL_AT_LIBRARY=$<TARGET_FILE:kill_at>)
 # They hold the product to times, to memory or to what the kernel caches, which others beside them would need too, or drop.
 set_tests_properties(mount_catalog mount_leak mount_replace mount_slow mount_snapshot mount_warm PROPERTIES RUN_SERIAL ON)
 

@@ -17,8 +17,8 @@
 #include "fault_store.h"
 #include "harness.h"
 #include "random_ops.h"
+#include "snap_store.h"
 
-#define NODE "node-a"
 enum { LOADS = 2 }; /* of FAULT_THREADS threads */
 enum what { CREATE, DELETE, RESET, RESET_TO, CLONE, PROMOTE, REBASE, DIFF, EXPORT, WHATS };
 static const char *const words[] = {"snapshot create", "snapshot delete", "reset", "reset --to", "clone",
@@ -49,51 +49,9 @@ static int rounds_wanted(int usual)
 
 /* ---- the store ---- */
 
-static const char *where(void)
-{
-    return fault_store_beside("s");
-}
-
-static const char *binary(void)
-{
-    const char *path = getenv("COPPICE");
-    return path ? path : "coppice";
-}
-
-/* What the catalog answers, in a buffer that the next call overwrites. */
-static const char *ask(const char *format, ...)
-{
-    static char answer[4096];
-    char sql[512], *output = NULL;
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(sql, sizeof(sql), format, arguments);
-    va_end(arguments);
-    harness_run(&output, "sqlite3", "-cmd", ".timeout 5000", fault_store_beside("s/store/catalog.db"), sql, NULL);
-    snprintf(answer, sizeof(answer), "%s", output ? output : "");
-    answer[strcspn(answer, "\n")] = '\0';
-    free(output);
-    return answer;
-}
-
-static bool is_there(const char *below)
-{
-    return access(fault_store_beside("s/store/nodes/%s", below), F_OK) == 0;
-}
-
 static const char *root_of(const char *serial)
 {
     return fault_store_at("../../%s/rootfs", serial);
-}
-
-static void must_coppice(const char *a, const char *b, const char *c, const char *d, const char *e)
-{
-    char *output = NULL;
-    int status = harness_run(&output, binary(), "--store", fault_store_beside("s/store"), a, b, c, d, e, NULL);
-
-    must_hold(status == 0, "coppice %s %s %s: %s", a, b, c, output);
-    free(output);
 }
 
 /* ---- the load ---- */
@@ -171,22 +129,22 @@ static bool replaces(enum what what)
 /* The image that the node does not stand on. */
 static const char *other_image(void)
 {
-    return strcmp(ask("SELECT image FROM identity WHERE serial = '" NODE "'"), "next") == 0 ? "base" : "next";
+    return strcmp(snap_store_ask("SELECT image FROM identity WHERE serial = '" SNAP_NODE "'"), "next") == 0 ? "base" : "next";
 }
 
 static pid_t start(enum what what, const char *name)
 {
-    char *argv[12] = {(char *)binary(), "--store", (char *)fault_store_beside("s/store")};
+    char *argv[12] = {(char *)snap_store_binary(), "--store", (char *)fault_store_beside("s/store")};
     const char *lines[WHATS][6] = {
-        [CREATE] = {"snapshot", "create", NODE, name},
-        [DELETE] = {"snapshot", "delete", NODE, run.last},
-        [RESET] = {"reset", NODE, "--force"},
-        [RESET_TO] = {"reset", NODE, "--to", run.last, "--force"},
-        [CLONE] = {"node", "add", name, "--from", NODE},
-        [PROMOTE] = {"image", "promote", name, NODE},
-        [REBASE] = {"rebase", NODE, other_image(), "--force"},
-        [DIFF] = {"diff", NODE},
-        [EXPORT] = {"node", "export", NODE, fault_store_beside("%s.tar", name)},
+        [CREATE] = {"snapshot", "create", SNAP_NODE, name},
+        [DELETE] = {"snapshot", "delete", SNAP_NODE, run.last},
+        [RESET] = {"reset", SNAP_NODE, "--force"},
+        [RESET_TO] = {"reset", SNAP_NODE, "--to", run.last, "--force"},
+        [CLONE] = {"node", "add", name, "--from", SNAP_NODE},
+        [PROMOTE] = {"image", "promote", name, SNAP_NODE},
+        [REBASE] = {"rebase", SNAP_NODE, other_image(), "--force"},
+        [DIFF] = {"diff", SNAP_NODE},
+        [EXPORT] = {"node", "export", SNAP_NODE, fault_store_beside("%s.tar", name)},
     };
 
     for (int i = 0; i < 6; i++) argv[3 + i] = (char *)lines[what][i];
@@ -271,51 +229,22 @@ static bool kill_unmounted(enum what what, const char *name)
 
 /* ---- what is there afterwards ---- */
 
-static void wait_until_nothing_is_left(void)
-{
-    char *output = NULL;
-
-    for (int i = 0; i < 200; i++) {
-        free(output);
-        output = NULL;
-        harness_run(&output, "find", fault_store_beside("s/store/nodes"), "-mindepth", "1", "-maxdepth", "3", "(", "-name", ".*", "-o",
-                    "-name", "switch*", ")", NULL);
-        if (output && !*output && !*ask("SELECT 1 FROM snapshot WHERE made IS NULL UNION SELECT 1 FROM snapshot_removal")) break;
-        usleep(25000);
-    }
-    must_hold(output && !*output, "%d: left: %s", run.round, output);
-    free(output);
-}
-
-/* By a clone, as a snapshot cannot be looked into. */
-static void look_into(const char *snapshot, const char *serial)
-{
-    char from[64];
-
-    snprintf(from, sizeof(from), NODE "@%s", snapshot);
-    must_coppice("node", "add", serial, "--from", from);
-}
-
 static bool check_create(const char *name, const char *other)
 {
-    bool row = *ask("SELECT 1 FROM snapshot WHERE name = '%s'", name);
-    char path[64];
+    bool row = *snap_store_ask("SELECT 1 FROM snapshot WHERE name = '%s'", name);
 
-    snprintf(path, sizeof(path), NODE "/snapshots/%s", name);
-    must_hold(row == is_there(path), "%d: row %d of %s", run.round, row, name);
-    must_hold(!row || atoll(ask("SELECT made FROM snapshot WHERE name = '%s'", name)) <= run.killed, "%d: %s is of a later instant", run.round, name);
-    if (row) look_into(name, other), check_copy(other);
+    must_hold(row == snap_store_has(SNAP_NODE "/snapshots/%s", name), "%d: row %d of %s", run.round, row, name);
+    must_hold(!row || atoll(snap_store_ask("SELECT made FROM snapshot WHERE name = '%s'", name)) <= run.killed, "%d: %s is of a later instant", run.round, name);
+    if (row) snap_store_look_into(name, other), check_copy(other);
     if (row) snprintf(run.last, sizeof(run.last), "%s", name);
     return row;
 }
 
 static bool check_delete(void)
 {
-    char path[64];
-    bool row = *ask("SELECT 1 FROM snapshot WHERE name = '%s'", run.last);
+    bool row = *snap_store_ask("SELECT 1 FROM snapshot WHERE name = '%s'", run.last);
 
-    snprintf(path, sizeof(path), NODE "/snapshots/%s", run.last);
-    must_hold(row == is_there(path), "%d: row %d of %s", run.round, row, run.last);
+    must_hold(row == snap_store_has(SNAP_NODE "/snapshots/%s", run.last), "%d: row %d of %s", run.round, row, run.last);
     if (!row) run.last[0] = '\0';
     return !row;
 }
@@ -324,28 +253,28 @@ static bool check_delete(void)
 static bool check_reset(enum what what, const char *other)
 {
     char kept[64], expected[1500];
-    bool done = *ask("SELECT 1 FROM snapshot WHERE name = 'before-reset'");
+    bool done = *snap_store_ask("SELECT 1 FROM snapshot WHERE name = 'before-reset'");
 
     snprintf(kept, sizeof(kept), "%s-kept", other);
     if (!done) return false;
-    look_into("before-reset", kept);
+    snap_store_look_into("before-reset", kept);
     check_copy(kept);
-    if (what == RESET_TO) look_into(run.last, other);
+    if (what == RESET_TO) snap_store_look_into(run.last, other);
     snprintf(expected, sizeof(expected), "%s", what == RESET_TO ? root_of(other) : fault_store_source());
     must_hold(compare_trees(expected, fault_store_at("."), COMPARE_TIMES) == 0, "%d: after the reset", run.round);
-    must_coppice("snapshot", "delete", NODE, "before-reset", NULL);
+    snap_store_coppice("snapshot", "delete", SNAP_NODE, "before-reset", NULL);
     return true;
 }
 
 /* What was not added leaves nothing that a later node of that serial would take up. */
 static bool check_clone(const char *name)
 {
-    bool row = *ask("SELECT 1 FROM node WHERE serial = '%s'", name);
+    bool row = *snap_store_ask("SELECT 1 FROM node WHERE serial = '%s'", name);
 
-    must_hold(row == is_there(name), "%d: row %d of %s", run.round, row, name);
+    must_hold(row == snap_store_has("%s", name), "%d: row %d of %s", run.round, row, name);
     if (row) check_copy(name);
     if (!row) {
-        must_coppice("node", "add", name, NULL, NULL);
+        snap_store_coppice("node", "add", name, NULL, NULL);
         must_hold(compare_trees(fault_store_source(), root_of(name), COMPARE_TIMES) == 0, "%d: %s", run.round, name);
     }
     return row;
@@ -354,23 +283,23 @@ static bool check_clone(const char *name)
 /* Its tree is plain files. What was not made is made by a second try, with nothing in its way. */
 static bool check_promote(const char *name)
 {
-    bool row = *ask("SELECT 1 FROM image WHERE name = '%s'", name);
+    bool row = *snap_store_ask("SELECT 1 FROM image WHERE name = '%s'", name);
 
     must_hold(row == (access(fault_store_beside("s/store/images/%s", name), F_OK) == 0), "%d: row %d of %s", run.round, row, name);
     if (row) check_tree(fault_store_beside("s/store/images/%s/rootfs", name), name);
-    else must_coppice("image", "promote", name, NODE, NULL);
-    must_coppice("image", "remove", name, NULL, NULL);
+    else snap_store_coppice("image", "promote", name, SNAP_NODE, NULL);
+    snap_store_coppice("image", "remove", name, NULL, NULL);
     return row;
 }
 
 /* Its changes are the same on either image, which are of one tree. */
 static bool check_rebase(void)
 {
-    bool done = *ask("SELECT 1 FROM snapshot WHERE name = 'before-rebase'");
+    bool done = *snap_store_ask("SELECT 1 FROM snapshot WHERE name = 'before-rebase'");
 
     if (!done) return false;
-    check_copy(NODE);
-    must_coppice("snapshot", "delete", NODE, "before-rebase", NULL);
+    check_copy(SNAP_NODE);
+    snap_store_coppice("snapshot", "delete", SNAP_NODE, "before-rebase", NULL);
     return true;
 }
 
@@ -379,7 +308,7 @@ static bool check_export(const char *name)
     const char *file = fault_store_beside("%s.tar", name);
     bool done = access(file, F_OK) == 0;
 
-    if (!done) must_coppice("node", "export", NODE, file, NULL);
+    if (!done) snap_store_coppice("node", "export", SNAP_NODE, file, NULL);
     must_hold(harness_run(NULL, "tar", "-tf", file, NULL) == 0, "%d: %s is no tar", run.round, file);
     unlink(file);
     return done;
@@ -405,13 +334,13 @@ static void one_round(enum what what, bool (*kill_it)(enum what what, const char
     snprintf(name, sizeof(name), "k%d", ++run.round);
     snprintf(other, sizeof(other), "c%d", run.round);
     bool answered = kill_it(what, name);
-    assert_true(fault_store_mount(where(), NULL));
-    wait_until_nothing_is_left();
+    assert_true(fault_store_mount(snap_store_where(), NULL));
+    snap_store_wait_until_swept(run.round);
     bool done = check(what, name, other);
     must_hold(done || !answered, "%d: %s was answered and is not done", run.round, words[what]);
     if (done && replaces(what)) load_new(fault_store_at("."));
     else check_all();
-    must_hold(fault_store_is_clean(where()), "%d: after %s", run.round, words[what]);
+    must_hold(fault_store_is_clean(snap_store_where()), "%d: after %s", run.round, words[what]);
     (done ? run.done : run.undone)[what]++;
 }
 
@@ -465,10 +394,10 @@ static int setup_store(void **state)
 {
     (void)state;
     run.last[0] = '\0';
-    must(mkdir(where(), 0755));
-    fault_store_make(where());
-    must_coppice("image", "import", "next", fault_store_source(), "--no-templates");
-    assert_true(fault_store_mount(where(), NULL));
+    must(mkdir(snap_store_where(), 0755));
+    fault_store_make(snap_store_where());
+    snap_store_coppice("image", "import", "next", fault_store_source(), "--no-templates");
+    assert_true(fault_store_mount(snap_store_where(), NULL));
     load_new(fault_store_source());
     return 0;
 }
@@ -478,7 +407,7 @@ static int teardown_store(void **state)
     (void)state;
     fault_store_stop();
     load_free();
-    harness_run(NULL, "rm", "-rf", "--", where(), NULL);
+    harness_run(NULL, "rm", "-rf", "--", snap_store_where(), NULL);
     return 0;
 }
 
