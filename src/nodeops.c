@@ -200,6 +200,7 @@ static int take_effect(struct call *c, struct target *g, struct condition *condi
     }
     if (keep && !snapshots_kept(c->tree)) keep = NULL;
     target_release_view(g);
+    if (keep) snapshots_follow(c->tree); /* a row that was deleted must not take away the new one of its name */
     r = keep ? report(c, snapshots_rotate(c->tree, g->serial, keep), "its older snapshot cannot be renamed") : 0;
     if (r == 0) r = report(c, switch_prepare(&g->place, keep), "its new changes cannot be put into place");
     if (r == 0) r = tree_replace(g->node, &how, c->ops->changes);

@@ -129,6 +129,17 @@ wait_for test -d "$root/etc"
 same 'the node after the death' "$root" "$work/now"
 run fsck
 
+# A row that was deleted takes its own snapshot away, and not the one that comes in its place at once.
+echo again >"$mnt/system/c1/rootfs/again"
+run reset c1 --force
+for i in 1 2 3; do
+    sqlite3 "$COPPICE_STORE/catalog.db" "DELETE FROM snapshot WHERE node = 'c1' AND name = 'before-reset'"
+    echo "$i" >"$mnt/system/c1/rootfs/again"
+    run reset c1 --force
+    sleep 0.6 # the daemon has followed the row by then
+    [[ $(names c1) == before-reset && -d $COPPICE_STORE/nodes/c1/snapshots/before-reset ]] || wrong "after a deleted row: $(names c1)"
+done
+
 refused 'n1@s1' image remove base
 run snapshot prune n1 --keep 1
 [[ $(names n1) == before-reset ]] || wrong "after prune: $(names n1)"
@@ -145,7 +156,7 @@ run snapshot list --json
 mv "$COPPICE_STORE/nodes/n1/snapshots/"{before-reset,before-reset-20260102-030405}
 run reset n1 --to off --discard
 [[ $(names n1 | sort | xargs) == 'before-reset-20260102-030405 off' ]] || wrong "after a rename without its row: $(names n1)"
-[[ $(sqlite3 "$COPPICE_STORE/catalog.db" "SELECT automatic FROM snapshot WHERE name LIKE 'before%'") == 1 ]] || wrong 'not automatic'
+[[ $(sqlite3 "$COPPICE_STORE/catalog.db" "SELECT automatic FROM snapshot WHERE node = 'n1' AND name LIKE 'before%'") == 1 ]] || wrong 'not automatic'
 run node add c4 --from n1@off
 run fsck
 run mount "$mnt"
