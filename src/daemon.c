@@ -32,7 +32,7 @@
 #define READ_AHEAD_KB "1024"
 #define BUFFER_LEAST (256 << 10) /* bytes: larger ones go back to the kernel when they are freed */
 /* Each keeps two megabytes for transfers. */
-static const struct workers_limits limits = {.most = 256, .ready = 2, .kept = 14};
+static const struct workers_limits limits = {.most = 256, .ready = 4, .kept = 12};
 
 struct daemon {
     const struct daemon_options *options;
