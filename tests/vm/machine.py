@@ -11,6 +11,8 @@ import time
 
 # Every time limit is multiplied by it: for machines that have other work as well.
 FACTOR = float(os.environ.get("COPPICE_VM_FACTOR", "1"))
+# How often a machine is switched on again whose kernel died on its own, as emulated ones do: before it ran any program.
+AGAIN = 2
 
 
 class Failure(Exception):
@@ -58,6 +60,7 @@ class Machine:
         self.log = os.path.join(directory, f"{name}.console")
         self.socket_path = os.path.join(directory, f"{name}.agent")
         self.process = None
+        self.switched_on_at = 0  # where in the log
         self.channel = None
         self.jobs = {}
         self.lock = threading.Lock()
@@ -69,6 +72,7 @@ class Machine:
             os.unlink(self.socket_path)
         self.ready.clear()
         with open(self.log, "ab") as log:
+            self.switched_on_at = log.tell()
             log.write(f"\n==== {self.name} switched on, {time.strftime('%T')} ====\n".encode())
             # However this program ends, the machines end with it.
             command = ["setpriv", "--pdeathsig", "KILL", self.qemu, "-name", self.name, *self.board, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -116,12 +120,31 @@ class Machine:
                 job.ended = time.monotonic()
                 job.done.set()
 
+    def _said(self):
+        """On its console since it was switched on."""
+        with open(self.log, encoding="ascii", errors="replace") as log:
+            log.seek(self.switched_on_at)
+            return log.read()
+
+    def _died_as_kernel(self):
+        """Whether it ended before it ran a program: all there was of it was Linux, and QEMU's emulation of it."""
+        said = self._said()
+        return "Linux version " in said and " as init process" not in said
+
+    def _why_off(self):
+        words = self._said().strip().splitlines()
+        return f"QEMU's status {self.process.returncode}, {words[-1] if words else 'no word'!r}"
+
     def wait_up(self, timeout=300):
         """Waits until the machine takes commands, which is when its system is up; returns the seconds it took."""
-        begun = time.monotonic()
+        begun, deaths = time.monotonic(), 0
         while not self.ready.wait(0.2):
             if self.process.poll() is not None:
-                raise Failure(f"{self.name}: switched itself off while booting; see {self.log}")
+                if deaths == AGAIN or not self._died_as_kernel():
+                    raise Failure(f"{self.name}: switched itself off while booting ({self._why_off()}); see {self.log}")
+                deaths += 1
+                print(f"   {self.name}: the emulated kernel died before it ran a program ({self._why_off()}); switched on again", flush=True)
+                self.start()
             if time.monotonic() - begun > timeout * FACTOR:
                 raise Failure(f"{self.name}: not up in {timeout * FACTOR:.0f} s; see {self.log}")
         return time.monotonic() - begun
