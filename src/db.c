@@ -449,6 +449,11 @@ int db_sync(struct db *db)
     return error > 0 ? -error : -EIO;
 }
 
+int db_await_writer(struct db *db)
+{
+    return db_exec(db, "BEGIN IMMEDIATE; ROLLBACK");
+}
+
 int db_keep_reading(struct db *db)
 {
     int r = 0;

@@ -114,6 +114,10 @@ int db_wal_pages(struct db *db);
  * connection begins it anew, as does calling this again outside a transaction; one on another gets no further than its beginning. */
 int db_keep_reading(struct db *db);
 
+/* Waits until nobody is writing the file, -EBUSY after some seconds. To be called before db_keep_reading(): SQLite does not wait for
+ * another writer where a read transaction is to become a write transaction, but fails at once. */
+int db_await_writer(struct db *db);
+
 /* Begins a transaction for reading: what this connection sees stays as it is now until db_close(), whoever writes. */
 int db_hold(struct db *db);
 

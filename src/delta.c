@@ -17,6 +17,8 @@
 #define INO_STEP 65536
 #define INO_LEAST 1024
 
+#define AWAITED 4 /* times that SQLite's patience with a writer, which is five seconds */
+
 #define PAGE 4096
 #define SHRINK_PAGES 256 /* given back at a time, while the node waits */
 
@@ -136,6 +138,19 @@ static void undone(void *data)
     delta_inode_forget_all(data);
 }
 
+/* Of a daemon that was killed a thread may be left in the kernel (supervisor.c), and with it all its locks, that of an open batch
+ * too. Not for ever: what it waits for may be the answer to a request that waits here. */
+static int await_writer(struct db *db, const char *name)
+{
+    int r = db_await_writer(db);
+
+    for (int i = 1; r == -EBUSY && i < AWAITED; i++) {
+        if (i == 1) log_warning("%s: waits for another daemon, which still holds its changes", name);
+        r = db_await_writer(db);
+    }
+    return r;
+}
+
 static int open_existing(struct delta *d, int nodes_fd, const char *serial)
 {
     _cleanup_free_ char *objects = io_format("%s/objects", serial), *name = io_format("node %s", serial);
@@ -145,6 +160,7 @@ static int open_existing(struct delta *d, int nodes_fd, const char *serial)
     d->objects_fd = io_open_beneath(nodes_fd, objects, O_RDONLY | O_DIRECTORY, 0);
     if (d->objects_fd < 0) return d->objects_fd;
     r = d->sealed ? db_open_immutable(&d->db, d->path) : db_open(&d->db, d->path, DB_WRITE);
+    if (r == 0 && !d->sealed) r = await_writer(d->db, name);
     if (r == 0 && !d->sealed) r = delta_upgrade(d->db);
     if (r == 0) r = read_view(d);
     if (r == 0) r = commit_new(&d->commit, d->db, d->objects_fd, name, settle, undone, d);

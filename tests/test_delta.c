@@ -109,6 +109,39 @@ static void test_open(void **state)
     delta_close(d);
 }
 
+/* In the middle of a write, and then it ends as a killed one does: it closes nothing by itself. */
+static void write_and_end(void **state, int ready)
+{
+    struct db *db = NULL;
+    bool is_writing = db_open(&db, scratch_path(state, "node/delta.db"), DB_WRITE) == 0 && db_exec(db, "BEGIN IMMEDIATE") == 0;
+
+    if (!is_writing || write(ready, "", 1) != 1) _exit(1);
+    usleep(300000);
+    _exit(0);
+}
+
+/* A killed daemon may not have ended when the next one begins. */
+static void test_open_awaits_another_writer(void **state)
+{
+    struct delta *d = NULL;
+    int ready[2], status = -1;
+    char byte;
+    pid_t pid;
+
+    delta_close(open_delta(state, "node"));
+    assert_int_equal(pipe(ready), 0);
+    pid = fork();
+    if (pid == 0) write_and_end(state, ready[1]);
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    d = begin(state, "node");
+    assert_int_equal(delta_set_xattr(d, 1, "user.a", "one", 3), 0);
+    finish(d);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 static void test_open_after_a_creation_that_was_killed(void **state)
 {
     struct stat st;
@@ -789,6 +822,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_open),
+        cmocka_unit_test(test_open_awaits_another_writer),
         cmocka_unit_test(test_open_after_a_creation_that_was_killed),
         cmocka_unit_test(test_open_brings_version_1_up_to_date),
         cmocka_unit_test(test_open_refuses_damage),
