@@ -8,7 +8,9 @@
 #include <time.h>
 
 #define LEAVE SIGURG /* ends a wait for requests; nobody else in the process has a use for it */
-#define LEAVE_AGAIN 10000000 /* nanoseconds: it may have come just before the wait */
+/* Nanoseconds: a signal may have come just before the wait that it was to end. */
+#define LEAVE_AGAIN 10000000
+#define LOOK_AGAIN 999999999
 
 /* For the thread that runs them, whose wait they end. */
 static const int ending[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
@@ -205,9 +207,24 @@ static int hire_first(struct workers *all)
     return r;
 }
 
+static struct timespec in(long nanoseconds)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += nanoseconds;
+    t.tv_sec += t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    return t;
+}
+
 static void await_end(struct workers *all)
 {
-    while (!is_over(all)) sem_wait(&all->over); /* which a signal ends, too */
+    while (!is_over(all)) {
+        struct timespec until = in(LOOK_AGAIN);
+
+        sem_timedwait(&all->over, &until);
+    }
 }
 
 /* Lock held. */
@@ -221,15 +238,11 @@ static void send_home(struct workers *all)
 /* Those who wait for a disk come when it has answered. */
 static void dismiss(struct workers *all)
 {
-    struct timespec until;
-
     pthread_mutex_lock(&all->lock);
     while (all->count) {
+        struct timespec until = in(LEAVE_AGAIN);
+
         send_home(all);
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += LEAVE_AGAIN;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&all->ended, &all->lock, &until);
     }
     pthread_mutex_unlock(&all->lock);
