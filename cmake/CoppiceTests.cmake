@@ -64,8 +64,8 @@ function(coppice_vm_test name timeout)
 endfunction()
 
 # What CI runs, each as the one before leaves the nodes: every boot that is saved is a minute.
-coppice_vm_test(vm 2400 1 2 6 5)
-coppice_vm_test(vm_more 4800 3 8 4)
+coppice_vm_test(vm 2400 1 6 5)
+coppice_vm_test(vm_more 4800 2 3 8 4)
 coppice_vm_test(vm_arm64 5400 7)
 # No machine, but it needs Debian's mirror and some minutes too.
 add_test(NAME board COMMAND ${CMAKE_SOURCE_DIR}/tests/vm/board CONFIGURATIONS vm)
