@@ -113,7 +113,8 @@ static int take_row(struct tree *t, struct row *row)
     node->seen = true;
     node->gone = false;
     if (!node->boot || !row->boot || strcmp(node->boot, row->boot) != 0) node->link_changed = true;
-    replace(&node->serial, io_take(row->serial));
+    /* Read without the lock by whoever holds the node: so the text stays where it is. It stays the same, too (catalog.sql, node_rename). */
+    if (row->serial && (!node->serial || strcmp(node->serial, row->serial) != 0)) replace(&node->serial, io_take(row->serial));
     replace(&node->mac_name, io_take(row->mac_name));
     replace(&node->image, io_take(row->image));
     replace(&node->boot, io_take(row->boot));

@@ -20,8 +20,9 @@ struct tree_node {
     _Atomic unsigned view_users; /* that hold its view; raised with tree.lock held, so that whoever takes the view away can wait */
     _Atomic int64_t used;        /* when the last one came: seconds, CLOCK_MONOTONIC */
 
+    char *serial; /* as long as the node is known */
     /* Guarded by tree.lock; changed with it held for writing. */
-    char *serial, *mac_name, *image, *boot; /* mac_name: with dashes; NULL: none. image, boot: NULL without an image */
+    char *mac_name, *image, *boot; /* mac_name: with dashes; NULL: none. image, boot: NULL without an image */
     char tail[BOOTNAME_TAIL];               /* the name of its second link in tftpboot; "": none */
     bool gone;                              /* its row was deleted */
     bool seen;                              /* by the refresh under way */
