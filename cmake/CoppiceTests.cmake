@@ -44,6 +44,9 @@ foreach(source IN LISTS mount_sources)
 endforeach()
 # Ends what it is preloaded into before the N-th step, which mount_snapaim counts up.
 add_library(kill_at MODULE ${CMAKE_SOURCE_DIR}/tests/preload/kill_at.c)
+# Sanitizers belong to the program that it is loaded into.
+target_compile_options(kill_at PRIVATE -fno-sanitize=all)
+target_link_options(kill_at PRIVATE -fno-sanitize=all)
 target_link_libraries(kill_at PRIVATE ${CMAKE_DL_LIBS})
 add_dependencies(mount_snapaim kill_at)
 set_property(TEST mount_snapaim APPEND PROPERTY ENVIRONMENT COPPICE_KILL_AT_LIBRARY=$<TARGET_FILE:kill_at>)
@@ -63,7 +66,7 @@ function(coppice_vm_test name timeout)
         ENVIRONMENT COPPICE_VM_LOGS=${CMAKE_BINARY_DIR}/vm-logs)
 endfunction()
 
-# What CI runs, each as the one before leaves the nodes: every boot that is saved is a minute.
+# The shorter ones, each as the one before leaves the nodes: every boot that is saved is a minute.
 coppice_vm_test(vm 2400 1 6 5)
 coppice_vm_test(vm_more 4800 2 3 8 4)
 coppice_vm_test(vm_arm64 5400 7)
